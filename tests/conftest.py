@@ -70,12 +70,10 @@ def broker() -> Iterator[LocalBroker]:
     from chatlib.errors import BrokerNotInstalled
 
     try:
-        node = LocalBroker()
-        node.start()
+        with LocalBroker() as node:
+            yield node
     except BrokerNotInstalled as error:
         pytest.skip(str(error))
-    with node:
-        yield node
 
 
 @pytest.fixture

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Everything that must hold, in order, to the end even if something fails; then one verdict and the exit status.
+# Arguments go to pytest. Runs after scripts/setup.sh; `make test` does both.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export PATH="$PWD/.venv/bin:$PATH"
+
+bad=()
+check() { # NAME COMMAND...
+    local name=$1
+    shift
+    printf '\n== %s\n' "$name"
+    "$@" || bad+=("$name")
+}
+
+check "ruff check" ruff check .
+check "ruff format" ruff format --check .
+check "mypy" mypy
+check "pytest" python -m pytest --nbval --nbval-current-env --nbval-cell-timeout=60 --durations=10 tests notebooks "$@"
+
+if [ "${#bad[@]}" = 0 ]; then
+    printf '\nVERDICT: all good\n'
+else
+    printf '\nVERDICT: FAILED in:%s\n' "$(printf ' %s,' "${bad[@]}" | sed 's/,$//')"
+    exit 1
+fi

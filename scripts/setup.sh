@@ -122,7 +122,7 @@ version=$("$python" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
     || fail "'$python' is Python $version; 3.11 or newer is needed, name one with make PYTHON=/path/to/python3"
 if ! "$python" -c 'import ensurepip, venv' 2>>"$log"; then
-    have_apt && become_root || fail "Python $version has no venv module; install it (Debian: apt install python3-venv)"
+    { have_apt && become_root; } || fail "Python $version has no venv module; install it (Debian: apt install python3-venv)"
     apt_install python3-venv || fail "apt could not install python3-venv: $(reason)"
     "$python" -c 'import ensurepip, venv' 2>>"$log" || fail "Python $version still has no venv module after apt installed python3-venv"
 fi
@@ -204,7 +204,7 @@ if [ "$what" = lab ] && [ -n "${CHATLIB_BROKER_URL:-}" ]; then
 elif place=$(find_rabbitmq); then
     ok "$place"
 else
-    have_apt && become_root || no_rabbitmq
+    { have_apt && become_root; } || no_rabbitmq
     forbid_services
     apt_install rabbitmq-server || fail "apt could not install rabbitmq-server: $(reason)"
     # Where systemd runs it would start the system broker at the next boot.
@@ -230,7 +230,7 @@ begin "Chromium (for the browser tests)"
 if place=$(find_browser); then
     ok "$place"
 else
-    have_apt && become_root || fail "no Chromium found; install it (Debian: apt install chromium) or name one in CHATLIB_BROWSER"
+    { have_apt && become_root; } || fail "no Chromium found; install it (Debian: apt install chromium) or name one in CHATLIB_BROWSER"
     apt_install chromium fonts-dejavu-core || fail "apt could not install chromium: $(reason)"
     place=$(find_browser) || fail "apt installed chromium, but no chromium program is to be found"
     ok "installed $place"

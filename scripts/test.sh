@@ -2,7 +2,7 @@
 # Everything that must hold, in order, to the end even if something fails; then one verdict and the exit status.
 # Arguments go to pytest. Runs after scripts/setup.sh; `make test` does both.
 set -uo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 export PATH="$PWD/.venv/bin:$PATH"
 
 bad=()

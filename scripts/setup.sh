@@ -49,12 +49,14 @@ fail() { # what went wrong, and what to do about it
     exit 1
 }
 
-# The line of the log that says most, without addresses: an index address may carry a password.
+# What the log says of the cause, without addresses: an index address may carry a password.
 reason() {
-    local line
-    line=$(grep -aE '^(E:|error|ERROR|fatal|  (×|╰─▶))|: error:|No space left|Permission denied' "$log" | tail -n 1) || true
+    local cause line
+    cause=$(grep -aoiE 'connection refused|temporary failure (in name resolution|resolving)|name or service not known|dns error|network is unreachable|no route to host|timed out|certificate verify failed|no space left on device|permission denied' \
+        "$log" | tail -n 1) || true
+    line=$(grep -aE '^(E:|error|ERROR|fatal)|: error:' "$log" | tail -n 1) || true
     [ -n "$line" ] || line=$(grep -av '^[[:space:]]*$' "$log" | tail -n 1)
-    printf '%s' "$line" | sed -E 's#[a-z+]+://[^ ]+#<address>#g' | cut -c1-200
+    printf '%s' "${cause:+$cause; }$line" | sed -E 's#[a-z+]+://[^ ]+#<address>#g' | cut -c1-200
 }
 
 logged() { "$@" >>"$log" 2>&1 </dev/null 9>&-; }
@@ -128,54 +130,7 @@ if ! "$python" -c 'import ensurepip, venv' 2>>"$log"; then
 fi
 ok "$version"
 
-# ---- 2 the virtual environment --------------------------------------------------------------------------------------
-
-begin "Virtual environment $venv"
-if ! "$venv/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>>"$log"; then
-    rm -rf "$venv" "$state/packages"
-    logged "$python" -m venv "$venv" || fail "could not create $venv: $(reason)"
-fi
-ok
-
-# ---- 3 the packages -------------------------------------------------------------------------------------------------
-
-# uv reads neither pip's variables nor its files. The common settings are handed over; what uv cannot take is left to pip.
-pip_setting() { # NAME: the value that pip itself would use
-    local variable=PIP_${1^^}
-    variable=${variable//-/_}
-    if [ -n "${!variable:-}" ]; then printf '%s' "${!variable}"; return; fi
-    "$venv/bin/python" -m pip config get "install.$1" 2>/dev/null || "$venv/bin/python" -m pip config get "global.$1" 2>/dev/null || true
-}
-
-with_uv() {
-    logged "$venv/bin/python" -m pip install -q --require-hashes -r requirements-uv.lock || return 1
-    [ -z "$(pip_setting no-index)" ] || return 1
-    local value
-    value=$(pip_setting index-url); if [ -n "$value" ]; then export UV_DEFAULT_INDEX=$value; fi
-    value=$(pip_setting cert); if [ -n "$value" ]; then export SSL_CERT_FILE=${SSL_CERT_FILE:-$value}; fi
-    value=$(pip_setting proxy); if [ -n "$value" ]; then export ALL_PROXY=${ALL_PROXY:-$value}; fi
-    logged "$venv/bin/uv" pip install -q --python "$venv/bin/python" --require-hashes --compile-bytecode -r requirements.lock || return 1
-    logged "$venv/bin/uv" pip install -q --python "$venv/bin/python" --no-deps --no-build-isolation -e .
-}
-
-with_pip() {
-    logged "$venv/bin/python" -m pip install -q --require-hashes -r requirements.lock || return 1
-    logged "$venv/bin/python" -m pip install -q --no-deps --no-build-isolation -e .
-}
-
-begin "Python packages"
-# The stamp names what was installed and where: a changed lock, a moved folder and a new interpreter all install again.
-stamp=$( { cat requirements.lock requirements-uv.lock pyproject.toml; pwd; "$venv/bin/python" -V; } | sha256sum | cut -d' ' -f1)
-if [ "$(cat "$state/packages" 2>/dev/null)" = "$stamp" ]; then
-    ok "as locked"
-else
-    rm -f "$state/packages"
-    with_uv || with_pip || fail "the packages could not be installed: $(reason)"
-    printf '%s' "$stamp" >"$state/packages"
-    ok
-fi
-
-# ---- 4 RabbitMQ -----------------------------------------------------------------------------------------------------
+# ---- 2 RabbitMQ -----------------------------------------------------------------------------------------------------
 
 find_rabbitmq() {
     local place
@@ -212,6 +167,53 @@ else
     allow_services
     place=$(find_rabbitmq) || fail "apt installed rabbitmq-server, but no rabbitmq-server program is to be found"
     ok "installed $place"
+fi
+
+# ---- 3 the virtual environment --------------------------------------------------------------------------------------
+
+begin "Virtual environment $venv"
+if ! "$venv/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    rm -rf "$venv" "$state/packages"
+    logged "$python" -m venv "$venv" || fail "could not create $venv: $(reason)"
+fi
+ok
+
+# ---- 4 the packages -------------------------------------------------------------------------------------------------
+
+# uv reads neither pip's variables nor its files. The common settings are handed over; what uv cannot take is left to pip.
+pip_setting() { # NAME: the value that pip itself would use
+    local variable=PIP_${1^^}
+    variable=${variable//-/_}
+    if [ -n "${!variable:-}" ]; then printf '%s' "${!variable}"; return; fi
+    "$venv/bin/python" -m pip config get "install.$1" 2>/dev/null || "$venv/bin/python" -m pip config get "global.$1" 2>/dev/null || true
+}
+
+with_uv() {
+    logged "$venv/bin/python" -m pip install --require-hashes -r requirements-uv.lock || return 1
+    [ -z "$(pip_setting no-index)" ] || return 1
+    local value
+    value=$(pip_setting index-url); if [ -n "$value" ]; then export UV_DEFAULT_INDEX=$value; fi
+    value=$(pip_setting cert); if [ -n "$value" ]; then export SSL_CERT_FILE=${SSL_CERT_FILE:-$value}; fi
+    value=$(pip_setting proxy); if [ -n "$value" ]; then export ALL_PROXY=${ALL_PROXY:-$value}; fi
+    logged "$venv/bin/uv" pip install -q --python "$venv/bin/python" --require-hashes --compile-bytecode -r requirements.lock || return 1
+    logged "$venv/bin/uv" pip install -q --python "$venv/bin/python" --no-deps --no-build-isolation -e .
+}
+
+with_pip() {
+    logged "$venv/bin/python" -m pip install --require-hashes -r requirements.lock || return 1
+    logged "$venv/bin/python" -m pip install --no-deps --no-build-isolation -e .
+}
+
+begin "Python packages"
+# The stamp names what was installed and where: a changed lock, a moved folder and a new interpreter all install again.
+stamp=$( { cat requirements.lock requirements-uv.lock pyproject.toml; pwd; "$venv/bin/python" -V; } | sha256sum | cut -d' ' -f1)
+if [ "$(cat "$state/packages" 2>/dev/null)" = "$stamp" ]; then
+    ok "as locked"
+else
+    rm -f "$state/packages"
+    with_uv || with_pip || fail "the packages could not be installed: $(reason)"
+    printf '%s' "$stamp" >"$state/packages"
+    ok
 fi
 
 [ "$what" = test ] || exit 0

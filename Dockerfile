@@ -8,7 +8,7 @@ RUN useradd --create-home learner
 # first what changes rarely: Python packages as locked, RabbitMQ
 COPY pyproject.toml requirements.lock requirements-uv.lock README.md LICENSE ./
 COPY scripts/setup.sh scripts/setup.sh
-RUN mkdir chatlib && CHATLIB_BROKER_URL= scripts/setup.sh lab && rm -rf /var/lib/apt/lists/* /root/.cache
+RUN mkdir chatlib && CHATLIB_BROKER_URL= scripts/setup.sh lab && rm -rf /var/lib/apt/lists/* "$HOME/.cache"
 
 COPY . .
 RUN chown -R learner: .setup notebooks

@@ -134,6 +134,10 @@ ok "$version"
 
 find_rabbitmq() {
     local place
+    if [ -n "${CHATLIB_RABBITMQ_SERVER:-}" ]; then # of the same meaning as in chatlib.brokers
+        [ -x "$CHATLIB_RABBITMQ_SERVER" ] && printf '%s' "$CHATLIB_RABBITMQ_SERVER"
+        return
+    fi
     for place in "$(command -v rabbitmq-server 2>/dev/null)" /usr/lib/rabbitmq/bin/rabbitmq-server /usr/sbin/rabbitmq-server \
         "${CONDA_PREFIX:-/nonexistent}/bin/rabbitmq-server" /opt/homebrew/sbin/rabbitmq-server /usr/local/sbin/rabbitmq-server; do
         if [ -n "$place" ] && [ -e "$place" ]; then printf '%s' "$place"; return 0; fi

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -162,6 +164,24 @@ def test_make_alone_lists_the_commands() -> None:
 def test_shell_scripts_parse_and_may_be_executed(path: Path) -> None:
     assert path.stat().st_mode & 0o111
     subprocess.run(["bash", "-n", path], check=True, capture_output=True)
+
+
+def test_without_root_and_without_rabbitmq_setup_names_the_three_ways(tmp_path: Path) -> None:
+    """And it does so before it loads a gigabyte of packages, with an exit status that is not 0."""
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts" / "setup.sh", tmp_path / "scripts")
+    for name, text in {"id": "echo 1000", "sudo": "exit 1"}.items():
+        program = tmp_path / name
+        program.write_text(f"#!/bin/sh\n{text}\n")
+        program.chmod(0o755)
+    environment = {name: value for name, value in os.environ.items() if name != "CHATLIB_BROKER_URL"}
+    environment |= {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CHATLIB_RABBITMQ_SERVER": str(tmp_path / "none"), "PYTHON": sys.executable}
+    command = [tmp_path / "scripts" / "setup.sh", "lab"]
+    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "no RabbitMQ here, and no root" in done.stdout
+    assert re.findall(r"^  (apt|conda|Docker) ", done.stdout, re.MULTILINE) == ["apt", "conda", "Docker"]
+    assert not (tmp_path / ".venv").exists()
 
 
 def test_lab_settings_are_read_by_jupyterlab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ check() { # NAME COMMAND...
 check "ruff check" ruff check .
 check "ruff format" ruff format --check .
 check "mypy" mypy
-check "pytest" python -m pytest --nbval --nbval-current-env --nbval-cell-timeout=60 --durations=10 tests notebooks "$@"
+check "pytest" python -m pytest --nbval --nbval-current-env --nbval-cell-timeout=60 --durations=10 --continue-on-collection-errors tests notebooks "$@"
 
 if [ "${#bad[@]}" = 0 ]; then
     printf '\nVERDICT: all good\n'

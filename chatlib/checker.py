@@ -75,9 +75,8 @@ class _Judge:
             count["attempted"] += 1
             count[sent.outcome] += 1
             self._message(message_id, sent, groups.get(sent.to))
-        for message_id, copies in ledger.copies.items():
-            if message_id not in attempted:
-                self._strangers(message_id, copies)
+        for message_id in sorted(ledger.copies.keys() - attempted.keys()):
+            self._strangers(message_id, ledger.copies[message_id])
         self._order(attempted)
         return Verdict(
             **{name: count[name] for name in Verdict.counts() if name not in ("retried", "receipts", "dead")},
@@ -106,19 +105,24 @@ class _Judge:
             changed = set(group.until(sent.last if confirmed else NEVER))
             if changed or sent.sender in may:
                 may = (may | changed) - {sent.sender}
-        arrived = set()
+        arrived, wrong, often = set(), [], []
         for user, copy in copies.items():
             came = copy.attempts or copy.handled
             if came:
                 if may is not None and user not in may:
-                    self._note("unexpected", message_id, sent, user, copy, "this message was not for this recipient")
+                    wrong.append(user)
                 else:
                     count["delivered"] += 1
                     count["handled"] += copy.handled > 0
                     count["recovered"] += not confirmed
             if copy.handled or copy.dead or (came and user not in self.ledger.telling):
                 arrived.add(user)
-            self._copy(message_id, sent, user, copy)
+            self._copy(copy)
+            if copy.handled > 1:
+                often.append(user)
+        for user in sorted(wrong):
+            self._note("unexpected", message_id, sent, user, copies[user], "this message was not for this recipient")
+        self._repeated(message_id, sent, often)
         if confirmed:
             count["expected"] += len(must)
             for user in sorted(must - arrived):
@@ -127,17 +131,21 @@ class _Judge:
                 self._note("lost", message_id, sent, user, lost, f"the broker confirmed it, {why}")
 
     def _strangers(self, message_id: str, copies: Mapping[str, Copy]) -> None:
-        for user, copy in copies.items():
+        for user, copy in sorted(copies.items()):
             if copy.attempts or copy.handled:
                 self._note("unexpected", message_id, None, user, copy, "nobody asked to send it")
-            self._copy(message_id, None, user, copy)
+            self._copy(copy)
+        self._repeated(message_id, None, [user for user, copy in copies.items() if copy.handled > 1])
 
-    def _copy(self, message_id: str, sent: Sent | None, user: str, copy: Copy) -> None:
-        if copy.attempts or copy.handled:
+    def _copy(self, copy: Copy) -> None:
+        if copy.repeats and (copy.attempts or copy.handled):
             self.count["duplicated_on_wire"] += copy.repeats
         if copy.dead and not copy.handled:
             self.count["dead"] += 1
-        if copy.handled > 1:
+
+    def _repeated(self, message_id: str, sent: Sent | None, users: list[str]) -> None:
+        for user in sorted(users):
+            copy = self.ledger.copies[message_id][user]
             self._note("duplicated", message_id, sent, user, copy, f"handled {copy.handled} times", copy.handled - 1)
 
     def _order(self, attempted: Mapping[str, Sent]) -> None:
@@ -150,16 +158,18 @@ class _Judge:
             if not copies:
                 continue
             lane = lanes[sent.sender, sent.to]
+            behind = []
             for user, copy in copies.items():
                 moment = copy.handled_at if user in telling else copy.out_at
                 if copy.retried or copy.dead or moment == NEVER:
                     continue
                 earliest = lane.get(user, NEVER)
                 if moment > earliest:
-                    self.count["out_of_order"] += 1
-                    late.append((message_id, sent, user, copy))
+                    behind.append(user)
                 else:
                     lane[user] = moment
+            self.count["out_of_order"] += len(behind)
+            late.extend((message_id, sent, user, copies[user]) for user in sorted(behind, reverse=True))
         for message_id, sent, user, copy in reversed(late):
             self._note("out_of_order", message_id, sent, user, copy, "a later message had been handled before it", 0)
 

@@ -175,7 +175,7 @@ class Ledger:
         elif name == hops.STORED:
             sent.stored = min(sent.stored, moment)
             if (recipients := record.get("recipients")) is not None:
-                if isinstance(recipients, str) or not all(isinstance(each, str) for each in recipients):
+                if not isinstance(recipients, list | tuple | set | frozenset) or not all(isinstance(each, str) for each in recipients):
                     _refuse(record, "recipients must be a list of names")
                 sent.recipients = frozenset(recipients)
 

@@ -95,18 +95,20 @@ def _open(path: Path) -> tuple[BinaryIO, bool]:
         file = path.open("a+b")
         size = file.seek(0, os.SEEK_END)
         start = file.seek(max(0, size - LONGEST))
-        tail = file.read()
-        whole = start + tail.rfind(b"\n") + 1
-        if whole < size:
+        tail = file.read(size - start)
+        rest = tail[tail.rfind(b"\n") + 1 :]
+        if rest and not rest.startswith(b"{"):
+            file.close()
+            raise HistoryError(f"{path} is no history of earlier records, and was left as it is; give another path")
+        if rest:
             try:
-                json.loads(tail[whole - start :])
+                json.loads(rest)
                 file.write(b"\n")  # all there but for the end of its line
-                whole = size
             except ValueError:
-                file.truncate(whole)
+                size = file.truncate(size - len(rest))
     except OSError as exc:
         raise HistoryError(f"{path} cannot be written: {exc.strerror or exc}; give another path") from exc
-    return file, whole > 0
+    return file, size > 0
 
 
 class Recorder:

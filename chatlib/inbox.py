@@ -1,0 +1,251 @@
+"""One user's side of an inbox: from a delivery to a message, and from a settled message to an ack, a retry or a dead letter."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from chatlib import events
+from chatlib.envelope import CONFIRMED, Delivery, Outgoing
+from chatlib.errors import DecodeError
+from chatlib.events import Events
+from chatlib.handled import DONE, Handled
+from chatlib.link import Link
+from chatlib.messages import SEND_MESSAGE, ReceiveMessage, SendMessage, decode
+from chatlib.names import escape, retry_queue
+from chatlib.received import ReceivedMessage
+from chatlib.settings import Settings
+from chatlib.topology import DEAD, of_retry
+from chatlib.unread import Unread
+
+__all__ = ["ATTEMPT", "FAILURES", "Inbox"]
+
+ATTEMPT = "x-chat-attempt"  #: header of a retried copy: the number of the delivery to come
+FAILURES = "x-chat-failures"  #: header: why each earlier attempt failed, oldest first
+MAX_FAILURES = 20  # reasons that travel with a message; enough for a story, bounded for the header
+MAX_REASON = 300  # characters of each reason
+
+
+class Inbox:
+    """What has arrived for `user` on this link and is not settled. Deliveries come in on the I/O thread, messages go out on any.
+
+    on_arrival: called on the I/O thread when something was put in. send_receipt(sender, receipt): publishes a RECEIVE_MESSAGE.
+    """
+
+    def __init__(
+        self,
+        user: str,
+        link: Link,
+        settings: Settings,
+        handled: Handled,
+        hops: Events,
+        on_arrival: Callable[[], None],
+        send_receipt: Callable[[str, ReceiveMessage], None],
+    ) -> None:
+        self.user = user
+        self._link = link
+        self._settings = settings
+        self._handled = handled
+        self._hops = hops
+        self._on_arrival = on_arrival
+        self._send_receipt = send_receipt
+        self._rng = random.Random()
+        self._changed = threading.Condition()
+        self._arrived: deque[Delivery] = deque()
+        self._in_hand: dict[tuple[str, int], ReceivedMessage] = {}  # shown and not settled, by (message id, attempt)
+        self._unread = Unread()
+
+    # ---- in: on the I/O thread -------------------------------------------------------------------------------------------
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Put in a delivery. One of a message that is in somebody's hands now only renews how that one can be acked."""
+        attempt = _attempt(delivery)
+        with self._changed:
+            shown = self._in_hand.get((delivery.message_id, attempt))
+            if shown is not None:
+                shown._delivery = delivery
+                return
+            self._arrived.append(delivery)
+            self._changed.notify()
+        self._on_arrival()
+
+    def reset(self) -> None:
+        """The connection is gone: what was not shown yet will be handed out again, in the same order."""
+        with self._changed:
+            self._arrived.clear()
+
+    # ---- out: on any thread ----------------------------------------------------------------------------------------------
+
+    def next(self, timeout: float) -> ReceivedMessage | None:
+        """The next message to be handled, or None when there was none for `timeout` seconds.
+
+        Duplicates, a user's own words to a group, and what is no chat message are settled on the way and not shown.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            with self._changed:
+                while not self._arrived:
+                    left = deadline - time.monotonic()
+                    if left <= 0 or not self._changed.wait(left):
+                        if self._arrived:
+                            break
+                        return None
+                delivery = self._arrived.popleft()
+                received = self._open(delivery)
+                if received is not None:
+                    self._in_hand[delivery.message_id, received.attempt] = received
+                    self._unread.add(received)
+            if received is not None:
+                return received
+            deadline = time.monotonic() + timeout  # something came, though not for the handler
+
+    def give_back(self) -> None:
+        """Everything that was not shown goes back to the queue, in its place."""
+        with self._changed:
+            deliveries = list(self._arrived)
+            self._arrived.clear()
+        for delivery in reversed(deliveries):
+            self._link.requeue(delivery)
+
+    def _open(self, delivery: Delivery) -> ReceivedMessage | None:
+        attempt = _attempt(delivery)
+        try:
+            message = decode(delivery.body)
+            if not isinstance(message, SendMessage):
+                raise DecodeError("a RECEIVE_MESSAGE does not belong in an inbox", delivery.body)
+        except DecodeError as exc:
+            self._bury(delivery, attempt, [str(exc)])
+            return None
+        wanted = self._hops.wanted
+        if wanted:
+            self._hops.emit(
+                events.DELIVERED, message.message_id, user=self.user, sender=message.sender_id, to=message.to,
+                queue=delivery.queue, attempt=attempt, redelivered=delivery.redelivered,
+            )  # fmt: skip
+        if message.group_id is not None and message.sender_id == self.user:
+            self._link.ack(delivery)  # his own words, come back through the group
+            return None
+        if self._handled.seen(self.user, message.message_id, attempt):
+            if wanted:
+                self._hops.emit(events.DROPPED, message.message_id, user=self.user, attempt=attempt)
+            self._link.ack(delivery)
+            self._tell_delivered(message)  # the receipt may have been lost with the ack
+            return None
+        failures = delivery.headers.get(FAILURES)
+        return ReceivedMessage(message, attempt, tuple(map(str, failures)) if isinstance(failures, list) else (), self, delivery)
+
+    # ---- settling: called by the message ---------------------------------------------------------------------------------
+
+    def ack(self, received: ReceivedMessage) -> None:
+        """Remember the id, ack, tell the sender: in this order, so that a death in between repeats and never loses."""
+        if not self._take(received):
+            return
+        message = received.message
+        try:
+            self._handled.add(self.user, message.message_id)
+        except BaseException:
+            received._settled = False
+            raise
+        self._hops.emit(events.HANDLED, message.message_id, user=self.user, sender=message.sender_id, to=message.to, attempt=received.attempt)
+        self._release(received)
+        self._tell_delivered(message)
+
+    def retry(self, received: ReceivedMessage, reason: str) -> None:
+        """Publish a copy that waits in a retry queue; ack the original when the copy is confirmed, so that a death repeats."""
+        age = time.time() - received.timestamp.timestamp()
+        delay = self._settings.retry.delay_ms(received.attempt, age, self._rng)
+        if delay is None:
+            self.reject(received, reason)
+            return
+        if not self._take(received):
+            return
+        failures = [*received.failures, reason[:MAX_REASON]][-MAX_FAILURES:]
+        self._link.declare(of_retry(delay))
+        headers = {ATTEMPT: received.attempt + 1, FAILURES: failures}
+
+        def outcome(_: Outgoing, result: str, why: str) -> None:
+            if result == CONFIRMED:
+                self._handled.add(self.user, received.message_id, received.attempt)
+                self._hops.emit(
+                    events.RETRIED, received.message_id, user=self.user, attempt=received.attempt, reason=reason, delay=delay / 1000
+                )  # fmt: skip
+                self._release(received)
+            else:
+                self._again(received, why)
+
+        self._republish(received._delivery, retry_queue(delay), headers, outcome)
+
+    def reject(self, received: ReceivedMessage, reason: str) -> None:
+        """To the dead letters, for good."""
+        if self._take(received):
+            failures = [*received.failures, reason[:MAX_REASON]][-MAX_FAILURES:]
+            self._bury(received._delivery, received.attempt, failures, received)
+
+    def mark_read(self, received: ReceivedMessage) -> None:
+        """One receipt for each sender: his last message up to this one in the conversation."""
+        for sender, message_id in self._unread.take_up_to(received):
+            if self._settings.receipts:
+                self._send_receipt(sender, ReceiveMessage(self.user, message_id, "read"))
+
+    def _take(self, received: ReceivedMessage) -> bool:
+        with self._changed:
+            first, received._settled = not received._settled, True
+        return first
+
+    def _release(self, received: ReceivedMessage) -> None:
+        with self._changed:
+            self._in_hand.pop((received.message_id, received.attempt), None)
+            delivery = received._delivery  # perhaps renewed by a reconnect meanwhile
+        self._link.ack(delivery)
+        self._hops.emit(events.ACKED, received.message_id, user=self.user, attempt=received.attempt)
+
+    def _again(self, received: ReceivedMessage, why: str) -> None:
+        """Neither retried nor buried: hand it out again."""
+        with self._changed:
+            self._in_hand.pop((received.message_id, received.attempt), None)
+            delivery = received._delivery
+        self._link.requeue(delivery)
+
+    def _tell_delivered(self, message: SendMessage) -> None:
+        if self._settings.receipts:
+            self._send_receipt(message.sender_id, ReceiveMessage(self.user, message.message_id, "delivered"))
+
+    def _bury(self, delivery: Delivery, attempt: int, failures: list[str], received: ReceivedMessage | None = None) -> None:
+        reason = failures[-1] if failures else ""
+        headers = {
+            ATTEMPT: attempt,
+            FAILURES: [failure[:MAX_REASON] for failure in failures],
+            "x-chat-reason": reason[:MAX_REASON],
+            "x-chat-queue": delivery.queue,
+            "x-chat-dead-at": time.time(),
+        }
+
+        def outcome(_: Outgoing, result: str, why: str) -> None:
+            if result != CONFIRMED:
+                self._again(received, why) if received else self._link.requeue(delivery)
+                return
+            self._hops.emit(events.DEAD, delivery.message_id, user=self.user, attempt=attempt, reason=reason)
+            if received:
+                self._handled.add(self.user, received.message_id, DONE)
+                self._release(received)
+            else:
+                self._link.ack(delivery)
+
+        self._republish(delivery, DEAD.name, headers, outcome)
+
+    def _republish(self, delivery: Delivery, exchange: str, headers: dict[str, Any], outcome: Callable[[Outgoing, str, str], None]) -> None:
+        self._link.publish(
+            Outgoing(
+                exchange, escape(self.user), delivery.body, delivery.message_id, SEND_MESSAGE,
+                delivery.timestamp or int(time.time()), outcome, headers, delivery.content_type, user=self.user,
+            )  # fmt: skip
+        )
+
+
+def _attempt(delivery: Delivery) -> int:
+    value = delivery.headers.get(ATTEMPT, 1)
+    return value if isinstance(value, int) and 1 <= value < DONE else 1

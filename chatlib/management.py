@@ -1,0 +1,92 @@
+"""A small client of RabbitMQ's HTTP API: what exists on the broker and what it is doing.
+
+Figures of the API are samples (`LocalBroker` takes them every second, a stock broker every five) and may come late or not at all;
+what exists (queues, exchanges, bindings) is exact.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Final
+from urllib.parse import quote, unquote, urlsplit
+
+import httpx
+
+from chatlib.errors import ManagementError, ManagementUnreachable
+from chatlib.names import unescape, user_of_queue
+from chatlib.topology import GROUPS
+from chatlib.urls import masked
+
+__all__ = ["Management"]
+
+DEFAULT_PORT: Final = 15672
+MEANINGS: Final = {
+    401: "wrong user or password",
+    403: "the user lacks a management tag (administrator, monitoring, management)",
+    404: "no such object, or the management plugin does not serve it",
+}
+
+
+class Management:
+    """Asks the management API at `url`, for example "http://user:password@127.0.0.1:15672/".
+
+    An AMQP URL stands for port 15672 on the same host with the same user and virtual host. timeout: seconds for each request.
+    Every method raises ManagementUnreachable (no answer) or ManagementError (an answer that says no). A context manager.
+    """
+
+    def __init__(self, url: str, *, vhost: str | None = None, timeout: float = 5.0) -> None:
+        parts = urlsplit(url)
+        is_amqp = parts.scheme.startswith("amqp")
+        host = parts.hostname or "localhost"
+        port = DEFAULT_PORT if is_amqp or parts.port is None else parts.port
+        self.vhost = vhost or (unquote(parts.path[1:]) or "/" if is_amqp else "/")
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        self._shown = masked(url)
+        self._http = httpx.Client(
+            base_url=f"{self.url}/api/",
+            auth=(unquote(parts.username or "guest"), unquote(parts.password or "guest")),
+            timeout=timeout,
+            trust_env=False,  # a proxy of the environment is not between us and a broker on loopback
+        )
+
+    def get(self, path: str, **parameters: Any) -> Any:
+        """The JSON that GET /api/<path> answers."""
+        return self._request("GET", path, params=parameters)
+
+    def _request(self, method: str, path: str, **options: Any) -> Any:
+        try:
+            response = self._http.request(method, path, **options)
+        except httpx.HTTPError as exc:
+            raise ManagementUnreachable(
+                f"no answer from the management API at {self.url} ({type(exc).__name__}): is the broker up, with the plugin rabbitmq_management?"
+            ) from exc
+        if response.is_error:
+            meaning = MEANINGS.get(response.status_code, response.text[:200])
+            raise ManagementError(f"{method} {path} at {self.url}: {response.status_code}, {meaning}", response.status_code)
+        return response.json() if response.content else None
+
+    def in_vhost(self, kind: str, *rest: str) -> str:
+        """The path of `kind` in our virtual host, every part quoted: in_vhost("queues", "inbox.bob")."""
+        return "/".join([kind, *(quote(part, safe="") for part in (self.vhost, *rest))])
+
+    def memberships(self) -> dict[str, frozenset[str]]:
+        """Who is a member of what: user -> addresses of groups, by the bindings that exist now."""
+        groups: dict[str, set[str]] = {}
+        for binding in self.get(self.in_vhost("exchanges", GROUPS.name) + "/bindings/source"):
+            user = user_of_queue(binding["destination"])
+            if user is not None and binding["destination"].startswith("inbox."):
+                groups.setdefault(user, set()).add("#" + unescape(binding["routing_key"]))
+        return {user: frozenset(addresses) for user, addresses in groups.items()}
+
+    def close(self) -> None:
+        """Close the HTTP connections."""
+        self._http.close()
+
+    def __enter__(self) -> Management:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Management {self._shown}>"

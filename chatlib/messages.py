@@ -1,0 +1,210 @@
+"""The two message types on the wire, and their ids.
+
+`SEND_MESSAGE` says something to a user or a group; `RECEIVE_MESSAGE` tells its sender that it was delivered or read.
+Both are JSON objects in UTF-8 with the keys of the dataclasses below, plus `type` and `version`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+from chatlib.errors import ChatError, DecodeError, InvalidContent
+from chatlib.names import Address, check_group_name, check_user_name
+
+__all__ = [
+    "CONTENT_TYPE",
+    "RECEIVE_MESSAGE",
+    "SEND_MESSAGE",
+    "VERSION",
+    "ReadStatus",
+    "ReceiveMessage",
+    "SendMessage",
+    "check_content",
+    "compose",
+    "decode",
+    "new_message_id",
+]
+
+SEND_MESSAGE: Final = "SEND_MESSAGE"
+RECEIVE_MESSAGE: Final = "RECEIVE_MESSAGE"
+VERSION: Final = 1
+CONTENT_TYPE: Final = "application/json"
+
+ReadStatus = Literal["delivered", "read"]
+
+
+@dataclass(frozen=True, slots=True)
+class SendMessage:
+    """Something said: by `sender_id`, to `group_id` or to `recipient_id` (bare names, exactly one is set).
+
+    message_id: 26 characters, sorts by time (see `new_message_id`).
+    timestamp: when `send` was called, an aware datetime in UTC with milliseconds on the wire.
+    """
+
+    message_id: str
+    sender_id: str
+    group_id: str | None
+    recipient_id: str | None
+    content: str
+    timestamp: datetime
+
+    @property
+    def to(self) -> str:
+        """The address it was sent to: "#group" or "@user"."""
+        return f"#{self.group_id}" if self.group_id is not None else f"@{self.recipient_id}"
+
+    def encode(self) -> bytes:
+        """The JSON object as UTF-8 bytes."""
+        return _dump(
+            {
+                "type": SEND_MESSAGE,
+                "version": VERSION,
+                "message_id": self.message_id,
+                "sender_id": self.sender_id,
+                "group_id": self.group_id,
+                "recipient_id": self.recipient_id,
+                "content": self.content,
+                "timestamp": _iso(self.timestamp),
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiveMessage:
+    """A receipt: `recipient_id` has `read_status` ("delivered" or "read") for the message `message_id`.
+
+    "read" is cumulative: it covers this message and all earlier ones of the same sender in the same conversation
+    (as XEP-0333 and Matrix receipts do).
+    """
+
+    recipient_id: str
+    message_id: str
+    read_status: ReadStatus
+
+    @property
+    def receipt_id(self) -> str:
+        """An id of its own for the AMQP property, made of its parts, so that resending one changes nothing."""
+        return f"{self.message_id}:{self.read_status}:{self.recipient_id}"
+
+    def encode(self) -> bytes:
+        """The JSON object as UTF-8 bytes."""
+        return _dump(
+            {
+                "type": RECEIVE_MESSAGE,
+                "version": VERSION,
+                "recipient_id": self.recipient_id,
+                "message_id": self.message_id,
+                "read_status": self.read_status,
+            }
+        )
+
+
+_dump_str = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def _dump(fields: dict[str, Any]) -> bytes:
+    return _dump_str(fields).encode()
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def decode(body: bytes) -> SendMessage | ReceiveMessage:
+    """The message in `body`.
+
+    Raises DecodeError, which keeps the bytes, for anything that is not a complete message of a version we know.
+    Keys that we do not know are ignored, so that a later version may add some.
+    """
+    try:
+        fields = json.loads(body)
+        kind, version = fields["type"], fields["version"]
+        if version != VERSION:
+            raise DecodeError(f"message format version {version!r} is not {VERSION}: upgrade chatlib", body)
+        if kind == SEND_MESSAGE:
+            return _send_message(fields)
+        if kind == RECEIVE_MESSAGE:
+            if fields["read_status"] not in ("delivered", "read"):
+                raise DecodeError(f"read_status must be 'delivered' or 'read', got {fields['read_status']!r}", body)
+            return ReceiveMessage(_text(fields, "recipient_id"), _text(fields, "message_id"), fields["read_status"])
+        raise DecodeError(f"type must be {SEND_MESSAGE} or {RECEIVE_MESSAGE}, got {kind!r}", body)
+    except DecodeError as exc:
+        exc.body = body
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, ChatError) as exc:
+        raise DecodeError(f"not a chat message: {type(exc).__name__}: {str(exc)[:200]}", body) from exc
+
+
+def _send_message(fields: dict[str, Any]) -> SendMessage:
+    group, recipient = fields.get("group_id"), fields.get("recipient_id")
+    if (group is None) == (recipient is None):
+        raise DecodeError("exactly one of group_id and recipient_id must be set")
+    return SendMessage(
+        message_id=_text(fields, "message_id"),
+        sender_id=check_user_name(fields["sender_id"]),
+        group_id=None if group is None else check_group_name(group),
+        recipient_id=None if recipient is None else check_user_name(recipient),
+        content=_text(fields, "content"),
+        timestamp=datetime.fromisoformat(fields["timestamp"]).astimezone(UTC),
+    )
+
+
+def _text(fields: dict[str, Any], key: str) -> str:
+    value = fields[key]
+    if not isinstance(value, str) or not value:
+        raise DecodeError(f"{key} must be a non-empty string, got {value!r:.60}")
+    return value
+
+
+def check_content(content: str, limit: int) -> str:
+    """`content` itself, or InvalidContent with the rule: text, not empty, no NUL, at most `limit` bytes in UTF-8."""
+    if not isinstance(content, str):
+        raise InvalidContent(f"content must be text (str), got {type(content).__name__}: encode binary data, for example with base64")
+    if not content:
+        raise InvalidContent("content must not be empty")
+    if "\x00" in content:
+        raise InvalidContent("content must not contain NUL characters: encode binary data, for example with base64")
+    try:
+        size = len(content) if content.isascii() else len(content.encode())
+    except UnicodeEncodeError as exc:
+        raise InvalidContent(f"content must be valid Unicode: it holds half a surrogate pair at position {exc.start}") from exc
+    if size > limit:
+        raise InvalidContent(f"content must be at most {limit:,} bytes in UTF-8, this has {size:,}: send a link, or raise Settings.max_content_bytes")
+    return content
+
+
+def compose(message_id: str, sender: str, to: Address, content: str, seconds: float) -> SendMessage:
+    """The SEND_MESSAGE from `sender` to `to`; `seconds`: Unix time of the send, kept to the millisecond as on the wire."""
+    group, recipient = (to.name, None) if to.is_group else (None, to.name)
+    moment = datetime.fromtimestamp(int(seconds * 1000) / 1000, UTC)
+    return SendMessage(message_id, sender, group, recipient, content, moment)
+
+
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32, as ULIDs use it
+_PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
+_id_lock = threading.Lock()
+_last_id = 0
+
+
+def new_message_id(now: float | None = None) -> str:
+    """A ULID: 48 bits of milliseconds, 80 random bits, 26 characters; later ids of this process always sort later.
+
+    now: Unix seconds, for tests. When the clock stands still or goes back the last id is counted on.
+    Source: the ULID specification, monotonic variant.
+    """
+    global _last_id
+    milliseconds = int((time.time() if now is None else now) * 1000)
+    with _id_lock:
+        if milliseconds > _last_id >> 80:
+            # The top random bit stays clear, so that counting on cannot overflow into the time.
+            _last_id = milliseconds << 80 | int.from_bytes(os.urandom(10)) >> 1
+        else:
+            _last_id += 1
+        value = _last_id
+    return "".join([_PAIRS[value >> shift & 1023] for shift in range(120, -1, -10)])

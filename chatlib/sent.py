@@ -1,0 +1,129 @@
+"""What `send` returns: a message on its way, what became of it, and who has received it."""
+
+from __future__ import annotations
+
+import enum
+import threading
+from collections.abc import Callable
+from datetime import datetime
+
+from chatlib.errors import ChatClosed, ChatError, OutcomeUnknown
+from chatlib.messages import ReadStatus, SendMessage
+
+__all__ = ["SentMessage", "SentState"]
+
+
+class SentState(enum.StrEnum):
+    """What is known of a sent message; equal to the plain strings."""
+
+    PENDING = "pending"  #: accepted; no confirm yet, it is sent again as often as it takes
+    CONFIRMED = "confirmed"  #: the broker has it on disk, in every inbox it is for
+    RETURNED = "returned"  #: nobody there: no such user, or a group without members
+    REJECTED = "rejected"  #: the broker refused it: an inbox is full
+
+
+class SentMessage:
+    """A message that was accepted by `send`; all attributes are live. Thread-safe."""
+
+    __slots__ = ("__weakref__", "_closed", "_error", "_events", "_message", "_receipts", "_state", "_watchers")
+
+    def __init__(self, message: SendMessage) -> None:
+        self._message = message
+        self._state = SentState.PENDING
+        self._error: ChatError | None = None
+        self._closed = False
+        self._receipts: dict[str, ReadStatus] = {}
+        self._events: list[threading.Event] = []
+        self._watchers: list[Callable[[SentMessage], None]] = []
+
+    @property
+    def message_id(self) -> str:
+        """The id under which it is known everywhere, and resent: 26 characters."""
+        return self._message.message_id
+
+    @property
+    def sender_id(self) -> str:
+        """The user who sent it."""
+        return self._message.sender_id
+
+    @property
+    def to(self) -> str:
+        """The address: "@user" or "#group"."""
+        return self._message.to
+
+    @property
+    def content(self) -> str:
+        """What was said."""
+        return self._message.content
+
+    @property
+    def timestamp(self) -> datetime:
+        """When it was sent (aware, UTC)."""
+        return self._message.timestamp
+
+    @property
+    def state(self) -> SentState:
+        """What is known now: pending, confirmed, returned or rejected."""
+        return self._state
+
+    @property
+    def error(self) -> ChatError | None:
+        """Why it was returned or rejected, as `wait` would raise it; None while pending and when confirmed."""
+        return self._error
+
+    @property
+    def receipts(self) -> dict[str, ReadStatus]:
+        """Who has received it, and how far: {"bob": "read"}. A copy; ask again for news."""
+        return dict(self._receipts)
+
+    def wait(self, timeout: float = 30.0) -> SentMessage:
+        """Return itself when the broker has the message on disk.
+
+        timeout: seconds. Raises Unroutable (returned), PublishRejected or InboxFull (rejected), and OutcomeUnknown when
+        nothing is known in time: the message is then still in the outbox and will be sent again under the same id.
+        """
+        if self._state is SentState.PENDING and not self._closed:
+            event = threading.Event()
+            self._events.append(event)
+            if self._state is SentState.PENDING and not self._closed:
+                event.wait(timeout)
+        if self._error is not None:
+            raise self._error
+        if self._state is SentState.CONFIRMED:
+            return self
+        if self._closed:
+            raise ChatClosed(f"the chat was closed before {self.message_id} was confirmed: with a data_dir it is sent at the next connect")
+        raise OutcomeUnknown(f"no confirm for {self.message_id} within {timeout:g} s; it is kept and sent again under the same id: wait again")
+
+    def on_change(self, watcher: Callable[[SentMessage], None]) -> None:
+        """Call `watcher(self)` at each change of state or receipts, on a thread of chatlib; it must be quick."""
+        self._watchers.append(watcher)
+
+    def __repr__(self) -> str:
+        return f"<SentMessage {self.message_id} {self.sender_id} -> {self.to} {self._state.value}>"
+
+    # Called by the chat:
+
+    def _settle(self, state: SentState, error: ChatError | None) -> None:
+        self._error = error
+        self._state = state
+        self._tell()
+
+    def _close(self) -> None:
+        self._closed = True
+        self._tell()
+
+    def _receipt(self, user: str, status: ReadStatus) -> bool:
+        """Whether that was news: a status only ever rises from delivered to read."""
+        known = self._receipts.get(user)
+        if known == "read" or known == status:
+            return False
+        self._receipts[user] = status
+        self._tell()
+        return True
+
+    def _tell(self) -> None:
+        for event in self._events:
+            event.set()
+        for watcher in self._watchers:
+            watcher(self)

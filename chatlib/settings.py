@@ -1,0 +1,62 @@
+"""Every number that can be set, with its unit, its default and why that is the default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from chatlib.retry import RetryPolicy
+
+__all__ = ["Settings"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a `Chat` behaves. Immutable; pass it to `connect(..., settings=Settings(prefetch=10))`.
+
+    Raises ValueError, naming the setting, for a number that makes no sense.
+    """
+
+    prefetch: int = 100
+    """Messages handed to one user before he acks (per consumer). About 100 is the knee of the curve (RabbitMQ blog, 2020-05-14)."""
+    window: int = 1000
+    """Publishes in flight without a confirm; 500 to 1,000 gives the full rate (measured)."""
+    heartbeat: int = 15
+    """Seconds. A dead peer is noticed within about twice that; 5 to 20 s is what the broker's guide advises."""
+    blocked_timeout: float = 300.0
+    """Seconds that a memory or disk alarm may block publishing before the connection is made anew; the outbox keeps everything."""
+    connect_timeout: float = 10.0
+    """Seconds that the first connect keeps trying while no broker answers. A wrong password is raised at once."""
+    attempt_timeout: float = 5.0
+    """Seconds for one attempt at TCP and AMQP handshake; a frozen broker accepts TCP and never answers."""
+    request_timeout: float = 15.0
+    """Seconds that join, leave and sign-up wait for the broker before BrokerUnavailable."""
+    recovery_base: float = 0.05
+    """Seconds: the first wait of recovery is random in [0, base], doubled at each failure (full jitter) ..."""
+    recovery_cap: float = 1.0
+    """... up to this many seconds."""
+    outbox_limit: int = 100_000
+    """Messages that may wait for a confirm. Beyond it `send` waits (back-pressure), then raises OutboxFull."""
+    send_timeout: float = 10.0
+    """Seconds that `send` waits for room in a full outbox."""
+    inbox_limit: int = 100_000
+    """Messages that may wait for an absent user; beyond it the sender is told (InboxFull)."""
+    max_content_bytes: int = 64 * 1024
+    """Largest content in UTF-8. RabbitMQ 4 takes 16 MiB a message; a chat is not a file store."""
+    handler_threads: int = 8
+    """Threads that run `on_message` handlers, shared by all users of the chat; one user's messages stay in order."""
+    receipts: bool = True
+    """Tell senders "delivered" and "read" (RECEIVE_MESSAGE). Off, a user keeps his reading to himself."""
+    handled_limit: int = 100_000
+    """Message ids remembered per chat, to drop what was handled already; the oldest are forgotten first."""
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    """When and how often a message whose handler failed comes back."""
+
+    def __post_init__(self) -> None:
+        for name in ("prefetch", "window", "heartbeat", "outbox_limit", "inbox_limit", "max_content_bytes", "handler_threads", "handled_limit"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Settings.{name} must be at least 1, got {getattr(self, name)!r}")
+        for name in ("blocked_timeout", "connect_timeout", "attempt_timeout", "request_timeout", "recovery_base", "recovery_cap"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"Settings.{name} must be more than 0 seconds, got {getattr(self, name)!r}")
+        if self.prefetch > 65_535:
+            raise ValueError(f"Settings.prefetch is a 16-bit number in AMQP, at most 65,535, got {self.prefetch!r}")

@@ -1,0 +1,135 @@
+"""What must survive the death of this process: a small SQLite file in `data_dir`.
+
+Two tables: what was sent and not yet confirmed (the outbox), and the ids of what was handled.
+Every call is committed when it returns, which protects against the death of the *process*: the operating system has it.
+Against power loss SQLite would have to sync at each commit: ask for that with `sync=True`; it costs a disk write a message.
+One process at a time: a second opener gets `OutboxLocked`.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from chatlib.errors import OutboxDamaged, OutboxError, OutboxFull, OutboxLocked
+
+__all__ = ["Store"]
+
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE outbox (seq INTEGER PRIMARY KEY, message_id TEXT NOT NULL, sender TEXT NOT NULL, address TEXT NOT NULL, body BLOB NOT NULL, at REAL NOT NULL);
+CREATE TABLE handled (seq INTEGER PRIMARY KEY, user TEXT NOT NULL, message_id TEXT NOT NULL, attempt INTEGER NOT NULL);
+"""
+
+
+class Store:
+    """The file `chat.sqlite3` in `data_dir` (made if missing). Thread-safe.
+
+    sync: wait for the disk at each commit (power loss), not only for the operating system (process death).
+    Raises OutboxLocked, OutboxDamaged or OutboxError (not writable), each with what to do.
+    """
+
+    def __init__(self, data_dir: str | os.PathLike[str], *, sync: bool = False) -> None:
+        self.path = Path(data_dir) / "chat.sqlite3"
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # isolation_level=None: each statement is its own transaction unless BEGIN says otherwise.
+            self._db = sqlite3.connect(self.path, timeout=0.2, isolation_level=None, check_same_thread=False)
+        except (OSError, sqlite3.Error) as exc:
+            raise OutboxError(f"cannot open {self.path}: {exc}: choose a data_dir that is a writable folder") from exc
+        try:
+            # Exclusive: no second process, and no shared memory file to keep in step.
+            self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute(f"PRAGMA synchronous={'FULL' if sync else 'NORMAL'}")
+            self._db.execute("BEGIN IMMEDIATE")
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            self._db.execute("COMMIT")
+            if version == 0:
+                self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_SCHEMA_VERSION}; COMMIT;")
+            elif version != _SCHEMA_VERSION:
+                raise OutboxDamaged(f"{self.path} has schema {version}, this chatlib knows {_SCHEMA_VERSION}: use the version that wrote it")
+            if self._db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+                raise OutboxDamaged(self._damaged("the integrity check failed"))
+        except sqlite3.Error as exc:
+            self._db.close()
+            raise self._explain(exc) from exc
+        except OutboxDamaged:
+            self._db.close()
+            raise
+
+    def _damaged(self, why: object) -> str:
+        return f"{self.path} is not a readable outbox ({why}): it was left as it is; move it away and start again, or repair it with sqlite3"
+
+    def _explain(self, exc: sqlite3.Error) -> OutboxError:
+        text = str(exc)
+        if "locked" in text:
+            return OutboxLocked(f"{self.path} is open in another process or Chat: close that one, or give each its own data_dir")
+        if "full" in text:
+            return OutboxFull(f"the disk of {self.path} is full: the message was not accepted; make room")
+        if "readonly" in text or "read-only" in text:
+            return OutboxError(f"{self.path} cannot be written: check its permissions")
+        if isinstance(exc, sqlite3.DatabaseError) and ("not a database" in text or "malformed" in text or "corrupt" in text):
+            return OutboxDamaged(self._damaged(text))
+        return OutboxError(f"{self.path}: {text}")
+
+    def _write(self, statement: str, rows: Iterable[tuple[Any, ...]], one: bool = False) -> None:
+        if os.getpid() != self._pid:
+            raise OutboxError("this Chat was opened before a fork: connect again in the child, with a data_dir of its own")
+        with self._lock:
+            try:
+                if one:
+                    self._db.execute(statement, next(iter(rows)))
+                else:
+                    self._db.execute("BEGIN")
+                    try:
+                        self._db.executemany(statement, rows)
+                        self._db.execute("COMMIT")
+                    except BaseException:
+                        self._db.execute("ROLLBACK")
+                        raise
+            except sqlite3.Error as exc:
+                raise self._explain(exc) from exc
+
+    def add(self, message_id: str, sender: str, address: str, body: bytes, at: float) -> None:
+        """Accept one message: it is committed when this returns. Raises OutboxFull or OutboxError: then it was not accepted."""
+        self._write("INSERT INTO outbox(message_id, sender, address, body, at) VALUES (?,?,?,?,?)", [(message_id, sender, address, body, at)], one=True)
+
+    def add_many(self, rows: Iterable[tuple[str, str, str, bytes, float]]) -> None:
+        """Accept many in one transaction: all or none."""
+        self._write("INSERT INTO outbox(message_id, sender, address, body, at) VALUES (?,?,?,?,?)", rows)
+
+    def remove(self, message_ids: Iterable[str]) -> None:
+        """Their outcome is known: they need not be sent again."""
+        self._write("DELETE FROM outbox WHERE message_id=?", [(message_id,) for message_id in message_ids])
+
+    def waiting(self) -> list[tuple[str, str, str, bytes, float]]:
+        """What has no outcome yet, in the order of sending: (message_id, sender, address, body, Unix seconds)."""
+        with self._lock:
+            return self._db.execute("SELECT message_id, sender, address, body, at FROM outbox ORDER BY seq").fetchall()
+
+    def add_handled(self, user: str, message_id: str, attempt: int) -> None:
+        """Remember that `user` is done with this attempt at the message."""
+        self._write("INSERT INTO handled(user, message_id, attempt) VALUES (?,?,?)", [(user, message_id, attempt)], one=True)
+
+    def handled(self, limit: int) -> list[tuple[str, str, int]]:
+        """The last `limit` handled ids, oldest first: (user, message_id, attempt). Older ones are forgotten here and now."""
+        with self._lock:
+            rows = self._db.execute("SELECT user, message_id, attempt FROM handled ORDER BY seq DESC LIMIT ?", (limit,)).fetchall()
+            self._db.execute("DELETE FROM handled WHERE seq <= (SELECT MAX(seq) FROM handled) - ?", (limit,))
+        return rows[::-1]
+
+    def trim_handled(self, limit: int) -> None:
+        """Forget all but about the last `limit` handled ids."""
+        self._write("DELETE FROM handled WHERE seq <= (SELECT MAX(seq) FROM handled) - ?", [(limit,)], one=True)
+
+    def close(self) -> None:
+        """Close the file; idempotent."""
+        with self._lock:
+            self._db.close()

@@ -149,6 +149,22 @@ def test_a_message_nacked_and_confirmed_later_is_confirmed(run: Run) -> None:
     assert verdict(run, attempted=1, confirmed=1, delivered=1).valid
 
 
+@pytest.mark.parametrize("outcomes", [(hops.RETURNED, hops.CONFIRMED), (hops.CONFIRMED, hops.RETURNED), (hops.CONFIRMED, hops.NACKED)])
+def test_a_message_that_was_ever_confirmed_is_confirmed_and_can_be_lost(run: Run, outcomes: tuple[str, str]) -> None:
+    run.store("m1")
+    for outcome in outcomes:
+        run.record(outcome, "m1")
+    verdict(run, attempted=1, confirmed=1, lost=1)
+
+
+@pytest.mark.parametrize("outcomes", [(hops.RETURNED, hops.NACKED), (hops.NACKED, hops.RETURNED)])
+def test_a_message_that_was_ever_returned_and_not_confirmed_is_returned(run: Run, outcomes: tuple[str, str]) -> None:
+    run.store("m1")
+    for outcome in outcomes:
+        run.record(outcome, "m1")
+    verdict(run, attempted=1, returned=1)
+
+
 @pytest.mark.parametrize(("outcome", "count"), [(hops.NACKED, "rejected"), (hops.UNKNOWN, "unknown"), (hops.RETURNED, "returned")])
 def test_what_was_not_confirmed_and_came_out_is_recovered(run: Run, outcome: str, count: str) -> None:
     run.send("m1", outcome=outcome)
@@ -365,6 +381,26 @@ def test_who_joins_before_the_last_resend_may_get_it(run: Run) -> None:
     assert verdict(run, expected=1, delivered=2).valid
 
 
+def test_who_left_after_the_first_confirm_must_get_it_whatever_is_resent_later(run: Run) -> None:
+    run.join("ann", "bob")
+    run.send("m1", to="#team")
+    run.leave("bob")
+    run.record(hops.SENT, "m1", user="ann", to="#team")
+    run.record(hops.CONFIRMED, "m1")
+    verdict(run, lost=1, expected=1)
+
+
+def test_changes_under_way_overlap_by_when_they_began_and_not_by_the_order_in_which_they_ended(run: Run) -> None:
+    """Zoe's join began and ended after the message; eve's began before it and took longer than zoe's; bob was there all the time."""
+    run.join("ann", "bob")
+    began = run.at + 0.5
+    run.send("m1", to="#team")
+    run.join("zoe", began=run.at + 0.5)
+    run.join("eve", began=began)
+    run.receive("m1", "bob", "eve", "zoe")
+    assert verdict(run, unexpected=1, expected=1, delivered=2).examples["unexpected"][0].recipient == "zoe"
+
+
 def test_somebody_who_leaves_without_having_joined_was_a_member_before_the_history_began(run: Run) -> None:
     run.send("m1", to="#team")
     run.leave("bob")
@@ -426,6 +462,17 @@ def test_order_counts_in_one_conversation_of_one_sender_and_for_each_recipient(r
     run.receive("a4", "bob", "eve", "zoe")
     run.receive("a3", "bob", "eve", "zoe")
     verdict(run, out_of_order=3)
+
+
+def test_the_order_of_asking_counts_and_not_that_of_going_out(run: Run) -> None:
+    """The I/O thread may record that it sent before the caller records that it stored."""
+    run.record(hops.SENT, "m2", user="ann", to="@bob")
+    run.send("m1")
+    run.record(hops.STORED, "m2", user="ann", to="@bob")
+    run.record(hops.CONFIRMED, "m2")
+    run.receive("m1")
+    run.receive("m2")
+    assert verdict(run, attempted=2, delivered=2).valid
 
 
 @pytest.mark.parametrize("exempt", [hops.RETRIED, hops.DEAD])

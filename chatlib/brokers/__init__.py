@@ -1,0 +1,62 @@
+"""Brokers behind one small protocol: a private local node, somebody else's broker, and the choice between them."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import cast
+
+from chatlib.brokers.base import Broker, BrokerState, masked
+from chatlib.brokers.installation import Installation, find_installation, ways_to_get_one
+from chatlib.brokers.local import DEFAULT_NAME, LocalBroker, running_brokers
+from chatlib.brokers.ports import Ports
+from chatlib.brokers.remote import RemoteBroker
+from chatlib.errors import BrokerNotInstalled
+
+__all__ = [
+    "DEFAULT_NAME",
+    "Broker",
+    "BrokerState",
+    "Installation",
+    "LocalBroker",
+    "Ports",
+    "RemoteBroker",
+    "default_broker",
+    "find_installation",
+    "masked",
+    "running_brokers",
+    "ways_to_get_one",
+]
+
+URL_VARIABLE = "CHATLIB_BROKER_URL"
+
+
+def default_broker() -> Broker:
+    """Return the broker to use when nobody says which; it may still have to be started (`with` does).
+
+    In this order: the one at $CHATLIB_BROKER_URL; a broker that `chatlib broker start` left running; a private local node;
+    a Docker container. Raises `BrokerNotInstalled` with the ways to get one on this system.
+    """
+    url = os.environ.get(URL_VARIABLE)
+    if url:
+        return RemoteBroker(url)
+    running = running_brokers()
+    if running:
+        return running[0]
+    try:
+        find_installation()
+    except BrokerNotInstalled:
+        docker = _docker_broker()
+        if docker is None:
+            raise
+        return docker
+    return LocalBroker()
+
+
+def _docker_broker() -> Broker | None:
+    """Return a DockerBroker where the docker package is installed and an engine answers."""
+    try:
+        module = importlib.import_module("chatlib.brokers.docker")
+        return cast(Broker, module.DockerBroker())
+    except (ImportError, BrokerNotInstalled):
+        return None

@@ -1,0 +1,89 @@
+"""What every broker can do, whoever runs it: the protocol `Broker`, its states, and how a URL is shown."""
+
+from __future__ import annotations
+
+import enum
+from types import TracebackType
+from typing import Protocol, Self, runtime_checkable
+from urllib.parse import urlsplit, urlunsplit
+
+__all__ = ["Broker", "BrokerState", "masked"]
+
+
+class BrokerState(enum.Enum):
+    """Where a broker is in its life."""
+
+    STOPPED = "stopped"  #: no process; the data may be there
+    STARTING = "starting"  #: the process runs, clients cannot use it yet
+    RUNNING = "running"  #: a client can connect and declare
+    FROZEN = "frozen"  #: the process is there and gets no time (SIGSTOP, docker pause): connections hang, none is refused
+
+
+@runtime_checkable
+class Broker(Protocol):
+    """A broker that a `Chat` can use and a lesson can break.
+
+    Every method may be called in every state and any number of times: what is already so is left so.
+    Used as a context manager it is started on entry and closed on exit.
+    """
+
+    @property
+    def name(self) -> str:
+        """A short name for people: in logs, panels and tables."""
+
+    @property
+    def url(self) -> str:
+        """The AMQP address with user and password, `amqp://user:password@host:port/vhost`; the same for the whole life."""
+
+    @property
+    def management_url(self) -> str:
+        """The root of the management API and pages, `http://host:port`, without credentials (they are those of `url`)."""
+
+    @property
+    def state(self) -> BrokerState:
+        """Where it is now; asks the system, so it sees what others did to it."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the broker's process is there: STARTING, RUNNING or FROZEN."""
+
+    def start(self) -> None:
+        """Bring it up; returns when a client can connect and declare.
+
+        Raises `BrokerStartFailed` with the broker's own log lines, as soon as it is clear that it will not come up.
+        """
+
+    def stop(self) -> None:
+        """Shut it down gracefully; the data stays."""
+
+    def restart(self) -> None:
+        """`stop()` and `start()`."""
+
+    def kill(self) -> None:
+        """End the broker's process at once, as a crash does (SIGKILL); returns when it is gone. The data stays."""
+
+    def freeze(self) -> None:
+        """Take its processor time away (SIGSTOP): it lives, holds its connections, and answers nothing."""
+
+    def thaw(self) -> None:
+        """Undo `freeze()`."""
+
+    def wait_ready(self, timeout: float = 60.0) -> None:
+        """Return when a client can connect and declare; raise `BrokerUnavailable` after `timeout` seconds."""
+
+    def close(self) -> None:
+        """Give up what this object holds: stop the broker if it is ours, remove what is temporary."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+
+def masked(url: str) -> str:
+    """Return `url` with its password replaced by `***`, for logs, reprs and error texts."""
+    parts = urlsplit(url)
+    user, colon, _ = parts.netloc.rpartition("@")[0].partition(":")
+    if not colon:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{user}:***@{host}"))

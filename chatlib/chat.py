@@ -154,7 +154,7 @@ class Chat:
     # ---- sending ---------------------------------------------------------------------------------------------------------
 
     def _send(self, sender: str, to: str, content: str) -> SentMessage:
-        address = _address(to) if isinstance(to, str) else parse_address(to)
+        address = _address(to)
         check_content(content, self.settings.max_content_bytes)
         self._wait_for_room()
         with self._send_lock:  # ids, the store and the link agree on the order
@@ -183,9 +183,17 @@ class Chat:
 
         self._link.publish(
             Outgoing(
-                exchange.name, escape(key or ""), body, message.message_id, SEND_MESSAGE, int(at), outcome, user=message.sender_id, to=message.to
+                exchange.name,
+                escape(key or ""),
+                body,
+                message.message_id,
+                SEND_MESSAGE,
+                int(at),
+                outcome,
+                user=message.sender_id,
+                to=message.to,
             )
-        )  # fmt: skip
+        )
         return sent
 
     def _wait_for_room(self) -> None:
@@ -206,21 +214,25 @@ class Chat:
             sent._settle(SentState.REJECTED, self._rejection(sent))
         else:
             what = f"group {sent.to!r} has no members" if sent.to.startswith("#") else f"there is no user {sent.to!r}"
-            sent._settle(SentState.RETURNED, Unroutable(f"{what}: {sent.message_id} was returned ({why}); sign up or join first, then send again"))
+            sent._settle(
+                SentState.RETURNED, Unroutable(f"{what}: {sent.message_id} was returned ({why}); sign up or join first, then send again")
+            )
         if self._store:
             self._settled.append(sent.message_id)
             self._tidy.wake()
 
     def _rejection(self, sent: SentMessage) -> PublishRejected:
         if sent.to.startswith("@"):
-            return InboxFull(f"the inbox of {sent.to} is full ({self.settings.inbox_limit:,} messages): {sent.message_id} was not taken", [sent.to[1:]])
+            return InboxFull(
+                f"the inbox of {sent.to} is full ({self.settings.inbox_limit:,} messages): {sent.message_id} was not taken", [sent.to[1:]]
+            )
         return InboxFull(f"an inbox in {sent.to} is full: {sent.message_id} was not taken there; the other members have it")
 
     def _forget_settled(self) -> bool:
         """Take out of the store what has its outcome, many at a time."""
         if not self._settled or not self._store:
             return False
-        ids = []
+        ids: list[str] = []
         while self._settled and len(ids) < 1000:
             ids.append(self._settled.popleft())
         self._store.remove(ids)
@@ -239,10 +251,17 @@ class Chat:
     def _send_receipt(self, sender: str, receipt: ReceiveMessage) -> None:
         self._link.publish(
             Outgoing(
-                RECEIPTS.name, escape(sender), receipt.encode(), receipt.receipt_id, RECEIVE_MESSAGE, int(time.time()), _no_matter,
-                user=receipt.recipient_id, to=f"@{sender}",
+                RECEIPTS.name,
+                escape(sender),
+                receipt.encode(),
+                receipt.receipt_id,
+                RECEIVE_MESSAGE,
+                int(time.time()),
+                _no_matter,
+                user=receipt.recipient_id,
+                to=f"@{sender}",
             )
-        )  # fmt: skip
+        )
 
     def _on_receipt(self, delivery: object) -> None:
         """On a worker: a RECEIVE_MESSAGE for one of our users."""
@@ -351,7 +370,7 @@ def _urls(broker_or_url: HasUrl | str | Sequence[str]) -> list[str]:
     else:
         urls = list(getattr(broker_or_url, "urls", None) or [broker_or_url.url])
     for url in urls:
-        if not isinstance(url, str) or not url.startswith(("amqp://", "amqps://")):
+        if not str(url).startswith(("amqp://", "amqps://")):
             raise ChatError(f"a broker's URL begins with amqp:// or amqps://, got {url!r}: pass a broker, a URL or a list of URLs")
     if not urls:
         raise ChatError("no broker: pass a broker, a URL or a list of URLs")

@@ -12,13 +12,17 @@ The key is (message_id, recipient). In order of what happens to a message:
 - *confirmed* if the broker ever confirmed it, else *returned*, else *rejected* (nacked), else *unknown*; the four add up to attempted.
 - Who *must* get it: of "@bob", bob. Of "#team", who joined before the attempt and did not leave before the first confirm. Whoever
   joined or left in between, or before the last resend, *may* get it; so may everybody where the history says nothing at all of the
-  group's members (such messages are counted as `unjudged`). Never the sender of a group message. A record with `recipients`
+  group's members (such messages are counted as `unjudged`). Never the sender of a group message; his own copy, come back and passed over,
+  does not count. A record with `recipients`
   (a list of names) overrides all this. `group.joined` and `group.left` are written when it is done; a field `began`
   (Unix seconds) says since when it was under way, and all that time the member is one who *may*.
 - *delivered*: pairs that came out of an inbox, attempted and for that recipient; *handled*: the same for what the application finished.
 - *lost*: confirmed, must, and it never arrived. To arrive is to be handled or dead-lettered; for a recipient of whom the history
   has no word on handling (no handled, acked, retried or dead record), to come out. What came out and was never
   handled is lost in the sense that matters: the broker was told that it may forget it, or it still waits.
+- *vouched*: pairs that the receiver dropped as handled before, of which no handled record is left. A receiver that is killed between
+  remembering an id and recording it leaves such a pair, so it counts as arrived; more of them than kills are a receiver that
+  remembers too early, and losses.
 - *duplicated*: handled again by the same recipient. *duplicated_on_wire*: came out again in the same attempt, dropped or not;
   at least once makes these normal.
 - *unexpected*: pairs that came out, never attempted or not for that recipient. *recovered*: never confirmed, yet came out.
@@ -108,6 +112,8 @@ class _Judge:
         arrived, wrong, often = set(), [], []
         for user, copy in copies.items():
             came = copy.attempts or copy.handled
+            if user == sent.sender and not copy.handled and sent.to[0] == "#":
+                continue  # his own words, come back through the group
             if came:
                 if may is not None and user not in may:
                     wrong.append(user)
@@ -115,7 +121,7 @@ class _Judge:
                     count["delivered"] += 1
                     count["handled"] += copy.handled > 0
                     count["recovered"] += not confirmed
-            if copy.handled or copy.dead or (came and user not in self.ledger.telling):
+            if copy.handled or copy.dead or copy.dropped or (came and user not in self.ledger.telling):
                 arrived.add(user)
             self._copy(copy)
             if copy.handled > 1:
@@ -138,10 +144,11 @@ class _Judge:
         self._repeated(message_id, None, [user for user, copy in copies.items() if copy.handled > 1])
 
     def _copy(self, copy: Copy) -> None:
-        if copy.repeats and (copy.attempts or copy.handled):
-            self.count["duplicated_on_wire"] += copy.repeats
-        if copy.dead and not copy.handled:
-            self.count["dead"] += 1
+        if copy.again or copy.dropped:
+            self.count["duplicated_on_wire"] += max(copy.again, copy.dropped)
+        if not copy.handled:
+            self.count["dead"] += copy.dead
+            self.count["vouched"] += copy.dropped > 0 and not copy.dead
 
     def _repeated(self, message_id: str, sent: Sent | None, users: list[str]) -> None:
         for user in sorted(users):

@@ -1,4 +1,4 @@
-"""AMQP, one connection at a time. The only module that imports pika, on purpose:
+"""AMQP, one connection at a time: the only module that imports pika.
 
 `BlockingConnection` cannot be shared by threads and dies between two notebook cells for want of heartbeats, so an
 `IOThread` of ours runs pika's `SelectConnection`, and nothing of pika is seen outside. Everything here runs on that
@@ -49,7 +49,7 @@ class IOThread:
         while not self._stopping:
             try:
                 self._loop.start()
-            except Exception as exc:  # pika raised where no callback of ours could see it: recover, never die silently
+            except Exception as exc:  # noqa: BLE001  pika raised where no callback of ours could see it: recover, never die silently
                 _log.exception("the I/O thread caught an error")
                 self._on_crash(exc)
         self._loop.close()
@@ -142,11 +142,11 @@ class Connection:
         blocked_timeout: float,
         on_ready: Callable[[], None],
         on_lost: Callable[[ChatError], None],
-        on_blocked: Callable[[str], None] | None = None,
-        on_unblocked: Callable[[], None] | None = None,
+        on_blocked: Callable[[str], None],
+        on_unblocked: Callable[[], None],
     ) -> None:
         self.url = url
-        self._on_lost: Callable[[ChatError], None] | None = on_lost
+        self._on_lost: Callable[[ChatError], object] | None = on_lost
         self._closing = False
         parameters = pika.URLParameters(url)
         parameters.heartbeat = heartbeat
@@ -156,14 +156,18 @@ class Connection:
         parameters.client_properties = {"connection_name": name, "product": "chatlib"}
         self._amqp = SelectConnection(
             parameters,
-            on_open_callback=lambda _: on_ready() if self._on_lost else None,
+            on_open_callback=lambda _: None if self._closing else on_ready(),
             on_open_error_callback=lambda _, exc: self._lost(exc),
             on_close_callback=lambda _, exc: self._lost(exc),
             custom_ioloop=io.services,
         )
-        if on_blocked and on_unblocked:
-            self._amqp.add_on_connection_blocked_callback(lambda _, frame: on_blocked(str(frame.method.reason)))
-            self._amqp.add_on_connection_unblocked_callback(lambda _, __: on_unblocked())
+        self._amqp.add_on_connection_blocked_callback(lambda _, frame: on_blocked(str(frame.method.reason)))
+        self._amqp.add_on_connection_unblocked_callback(lambda _, __: on_unblocked())
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the handshake is done and nothing was lost since."""
+        return bool(self._amqp.is_open)
 
     def _lost(self, exc: BaseException) -> None:
         on_lost, self._on_lost = self._on_lost, None
@@ -234,10 +238,13 @@ class Channel:
         )
         self._amqp.basic_publish(outgoing.exchange, outgoing.key, outgoing.body, properties, mandatory=True)
 
-    def prefetch(self, count: int, on_ok: Callable[[], None] | None = None) -> None:
-        """At most `count` unacked messages for each consumer made from now on; `on_ok` also serves as a barrier:
-        when it comes, the broker has done all that was asked on this channel before."""
-        self._amqp.basic_qos(prefetch_count=count, callback=(lambda _: on_ok()) if on_ok else None)
+    def prefetch(self, count: int, on_ok: Callable[[], None]) -> None:
+        """At most `count` unacked messages for each consumer made from now on."""
+        self._amqp.basic_qos(prefetch_count=count, callback=lambda _: on_ok())
+
+    def barrier(self, on_ok: Callable[[], None]) -> None:
+        """When `on_ok` comes, the broker has done all that was asked on this channel before (a channel is served in order)."""
+        self._amqp.exchange_declare("amq.direct", passive=True, callback=lambda _: on_ok())
 
     def consume(self, queue: str, tag: str, epoch: int, on_delivery: Callable[[Delivery], None]) -> None:
         """Start the consumer `tag`; deliveries carry `epoch`."""
@@ -321,7 +328,9 @@ def explain(exc: BaseException, url: str) -> ChatError:
             if isinstance(cause, amqp.ChannelClosed):
                 error: ChatError = AccessRefused(f"user {user!r} lacks a permission at {where}: {cause.reply_text}")
             else:
-                error = AccessRefused(f"the broker refused user {user!r} or the password, at {where}{hint}: check the part before '@' in the URL")
+                error = AccessRefused(
+                    f"the broker refused user {user!r} or the password, at {where}{hint}: check the part before '@' in the URL"
+                )
         elif isinstance(cause, amqp.ProbableAccessDeniedError) or _code(cause) == 530:
             error = AccessRefused(
                 f"no virtual host {vhost!r}, or no permission to it, at {where}: check the path of the URL ('/' is written %2F or left out)"
@@ -335,13 +344,17 @@ def explain(exc: BaseException, url: str) -> ChatError:
         elif isinstance(cause, ConnectionRefusedError):
             error = BrokerUnavailable(f"nothing listens at {where}: start the broker (`chatlib broker start`), or check the port")
         elif isinstance(cause, workflow.AMQPConnectorStackTimeout | TimeoutError):
-            error = BrokerUnavailable(f"no AMQP answer from {where} in time: the broker is frozen, still starting, or another service has the port")
+            error = BrokerUnavailable(
+                f"no AMQP answer from {where} in time: the broker is frozen, still starting, or another service has the port"
+            )
         elif isinstance(cause, amqp.ConnectionClosedByBroker):
             error = BrokerUnavailable(f"the broker at {where} closed the connection: {cause.reply_code} {cause.reply_text}")
         elif isinstance(cause, amqp.AMQPHeartbeatTimeout):
             error = BrokerUnavailable(f"no heartbeat from {where}: the broker is frozen or the network is cut")
         elif isinstance(cause, amqp.ConnectionBlockedTimeout):
-            error = BrokerUnavailable(f"the broker at {where} blocked publishing for too long: a memory or disk alarm, see `chatlib doctor`")
+            error = BrokerUnavailable(
+                f"the broker at {where} blocked publishing for too long: a memory or disk alarm, see `chatlib doctor`"
+            )
         else:
             continue
         error.__cause__ = exc

@@ -123,9 +123,15 @@ class Inbox:
         wanted = self._hops.wanted
         if wanted:
             self._hops.emit(
-                events.DELIVERED, message.message_id, user=self.user, sender=message.sender_id, to=message.to,
-                queue=delivery.queue, attempt=attempt, redelivered=delivery.redelivered,
-            )  # fmt: skip
+                events.DELIVERED,
+                message.message_id,
+                user=self.user,
+                sender=message.sender_id,
+                to=message.to,
+                queue=delivery.queue,
+                attempt=attempt,
+                redelivered=delivery.redelivered,
+            )
         if message.group_id is not None and message.sender_id == self.user:
             self._link.ack(delivery)  # his own words, come back through the group
             return None
@@ -150,7 +156,9 @@ class Inbox:
         except BaseException:
             received._settled = False
             raise
-        self._hops.emit(events.HANDLED, message.message_id, user=self.user, sender=message.sender_id, to=message.to, attempt=received.attempt)
+        self._hops.emit(
+            events.HANDLED, message.message_id, user=self.user, sender=message.sender_id, to=message.to, attempt=received.attempt
+        )
         self._release(received)
         self._tell_delivered(message)
 
@@ -172,7 +180,7 @@ class Inbox:
                 self._handled.add(self.user, received.message_id, received.attempt)
                 self._hops.emit(
                     events.RETRIED, received.message_id, user=self.user, attempt=received.attempt, reason=reason, delay=delay / 1000
-                )  # fmt: skip
+                )
                 self._release(received)
             else:
                 self._again(received, why)
@@ -240,9 +248,17 @@ class Inbox:
     def _republish(self, delivery: Delivery, exchange: str, headers: dict[str, Any], outcome: Callable[[Outgoing, str, str], None]) -> None:
         self._link.publish(
             Outgoing(
-                exchange, escape(self.user), delivery.body, delivery.message_id, SEND_MESSAGE,
-                delivery.timestamp or int(time.time()), outcome, headers, delivery.content_type, user=self.user,
-            )  # fmt: skip
+                exchange,
+                escape(self.user),
+                delivery.body,
+                delivery.message_id,
+                SEND_MESSAGE,
+                delivery.timestamp or int(time.time()),
+                outcome,
+                headers,
+                delivery.content_type,
+                user=self.user,
+            )
         )
 
 

@@ -11,6 +11,7 @@ from typing import Final, NoReturn
 from chatlib import events as hops
 from chatlib.errors import ChatError
 from chatlib.events import Event
+from chatlib.messages import SEND_MESSAGE
 
 __all__ = ["NEVER", "Copy", "Group", "HistoryError", "Ledger", "Sent"]
 
@@ -42,11 +43,12 @@ class Sent:
 class Copy:
     """One (message, recipient) pair, as the records of the recipient tell."""
 
-    __slots__ = ("attempts", "dead", "handled", "handled_at", "last_at", "last_hop", "out_at", "repeats", "retried")
+    __slots__ = ("again", "attempts", "dead", "dropped", "handled", "handled_at", "last_at", "last_hop", "out_at", "retried")
 
     def __init__(self) -> None:
         self.attempts = 0  # bit n: attempt n came out
-        self.repeats = 0  # came out again in the same attempt, or was dropped
+        self.again = 0  # times that it came out again in the same attempt
+        self.dropped = 0
         self.handled = 0
         self.out_at = self.handled_at = NEVER  # the first of each
         self.dead = self.retried = False
@@ -133,12 +135,12 @@ class Ledger:
             attempt = record.get("attempt", 1)
             if type(attempt) is not int or not 0 <= attempt <= 10_000:
                 _refuse(record, "attempt must be a whole number from 0 to 10,000")
-            copy.repeats += copy.attempts >> attempt & 1
+            copy.again += copy.attempts >> attempt & 1
             copy.attempts |= 1 << attempt
             copy.out_at = min(copy.out_at, moment)
             return
         if name == hops.DROPPED:
-            copy.repeats += 1
+            copy.dropped += 1
             return
         self.telling.add(user)
         if name == hops.HANDLED:
@@ -152,6 +154,8 @@ class Ledger:
 
     def _published(self, record: Event, name: str, at: float, moment: int) -> None:
         message_id, user, to = record.get("message_id"), record.get("user"), record.get("to")
+        if record.get("kind", SEND_MESSAGE) != SEND_MESSAGE or (to == "" and name != hops.STORED):
+            return  # a receipt, or a recipient's copy on its way to a retry queue or to the dead letters
         if type(message_id) is not str or not message_id:
             _refuse(record, "message_id must be a text")
         sent = self.sent.get(message_id)

@@ -58,7 +58,8 @@ class Management:
             response = self._http.request(method, path, **options)
         except httpx.HTTPError as exc:
             raise ManagementUnreachable(
-                f"no answer from the management API at {self.url} ({type(exc).__name__}): is the broker up, with the plugin rabbitmq_management?"
+                f"no answer from the management API at {self.url} ({type(exc).__name__}): "
+                "is the broker up, with the plugin rabbitmq_management?"
             ) from exc
         if response.is_error:
             meaning = MEANINGS.get(response.status_code, response.text[:200])
@@ -66,7 +67,7 @@ class Management:
         return response.json() if response.content else None
 
     def in_vhost(self, kind: str, *rest: str) -> str:
-        """The path of `kind` in our virtual host, every part quoted: in_vhost("queues", "inbox.bob")."""
+        """Path of `kind` in our virtual host, every part quoted: `in_vhost("queues", "inbox.bob")` is "queues/%2F/inbox.bob"."""
         return "/".join([kind, *(quote(part, safe="") for part in (self.vhost, *rest))])
 
     def memberships(self) -> dict[str, frozenset[str]]:

@@ -175,7 +175,9 @@ def check_content(content: str, limit: int) -> str:
     except UnicodeEncodeError as exc:
         raise InvalidContent(f"content must be valid Unicode: it holds half a surrogate pair at position {exc.start}") from exc
     if size > limit:
-        raise InvalidContent(f"content must be at most {limit:,} bytes in UTF-8, this has {size:,}: send a link, or raise Settings.max_content_bytes")
+        raise InvalidContent(
+            f"content must be at most {limit:,} bytes in UTF-8, this has {size:,}: send a link, or raise Settings.max_content_bytes"
+        )
     return content
 
 

@@ -113,7 +113,7 @@ def parse_address(address: str) -> Address:
 
     Raises InvalidAddress without a sigil, InvalidName for a name that breaks a rule.
     """
-    if not isinstance(address, str) or address[:1] not in ("@", "#") or address == "":
+    if str(address)[:1] not in ("@", "#") or not isinstance(address, str):
         raise InvalidAddress(f"an address is '@user' or '#group', got {address!r}: say which by its first character")
     sigil, name = address[0], address[1:]
     return Address(sigil, check_group_name(name) if sigil == "#" else check_user_name(name))

@@ -85,7 +85,7 @@ class SentMessage:
         if self._state is SentState.PENDING and not self._closed:
             event = threading.Event()
             self._events.append(event)
-            if self._state is SentState.PENDING and not self._closed:
+            if self.state is SentState.PENDING and not self._closed:  # look again: it may have been settled in between
                 event.wait(timeout)
         if self._error is not None:
             raise self._error
@@ -93,7 +93,9 @@ class SentMessage:
             return self
         if self._closed:
             raise ChatClosed(f"the chat was closed before {self.message_id} was confirmed: with a data_dir it is sent at the next connect")
-        raise OutcomeUnknown(f"no confirm for {self.message_id} within {timeout:g} s; it is kept and sent again under the same id: wait again")
+        raise OutcomeUnknown(
+            f"no confirm for {self.message_id} within {timeout:g} s; it is kept and sent again under the same id: wait again"
+        )
 
     def on_change(self, watcher: Callable[[SentMessage], None]) -> None:
         """Call `watcher(self)` at each change of state or receipts, on a thread of chatlib; it must be quick."""

@@ -52,7 +52,16 @@ class Settings:
     """When and how often a message whose handler failed comes back."""
 
     def __post_init__(self) -> None:
-        for name in ("prefetch", "window", "heartbeat", "outbox_limit", "inbox_limit", "max_content_bytes", "handler_threads", "handled_limit"):
+        for name in (
+            "prefetch",
+            "window",
+            "heartbeat",
+            "outbox_limit",
+            "inbox_limit",
+            "max_content_bytes",
+            "handler_threads",
+            "handled_limit",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"Settings.{name} must be at least 1, got {getattr(self, name)!r}")
         for name in ("blocked_timeout", "connect_timeout", "attempt_timeout", "request_timeout", "recovery_base", "recovery_cap"):

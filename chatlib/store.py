@@ -21,7 +21,10 @@ __all__ = ["Store"]
 
 _SCHEMA_VERSION = 1
 _SCHEMA = """
-CREATE TABLE outbox (seq INTEGER PRIMARY KEY, message_id TEXT NOT NULL, sender TEXT NOT NULL, address TEXT NOT NULL, body BLOB NOT NULL, at REAL NOT NULL);
+CREATE TABLE outbox (
+    seq INTEGER PRIMARY KEY, message_id TEXT NOT NULL, sender TEXT NOT NULL, address TEXT NOT NULL, body BLOB NOT NULL, at REAL NOT NULL
+);
+CREATE INDEX outbox_by_id ON outbox (message_id);
 CREATE TABLE handled (seq INTEGER PRIMARY KEY, user TEXT NOT NULL, message_id TEXT NOT NULL, attempt INTEGER NOT NULL);
 """
 
@@ -54,7 +57,9 @@ class Store:
             if version == 0:
                 self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_SCHEMA_VERSION}; COMMIT;")
             elif version != _SCHEMA_VERSION:
-                raise OutboxDamaged(f"{self.path} has schema {version}, this chatlib knows {_SCHEMA_VERSION}: use the version that wrote it")
+                raise OutboxDamaged(
+                    f"{self.path} has schema {version}, this chatlib knows {_SCHEMA_VERSION}: use the version that wrote it"
+                )
             if self._db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
                 raise OutboxDamaged(self._damaged("the integrity check failed"))
         except sqlite3.Error as exc:
@@ -65,7 +70,9 @@ class Store:
             raise
 
     def _damaged(self, why: object) -> str:
-        return f"{self.path} is not a readable outbox ({why}): it was left as it is; move it away and start again, or repair it with sqlite3"
+        return (
+            f"{self.path} is not a readable outbox ({why}): it was left as it is; move it away and start again, or repair it with sqlite3"
+        )
 
     def _explain(self, exc: sqlite3.Error) -> OutboxError:
         text = str(exc)
@@ -99,7 +106,11 @@ class Store:
 
     def add(self, message_id: str, sender: str, address: str, body: bytes, at: float) -> None:
         """Accept one message: it is committed when this returns. Raises OutboxFull or OutboxError: then it was not accepted."""
-        self._write("INSERT INTO outbox(message_id, sender, address, body, at) VALUES (?,?,?,?,?)", [(message_id, sender, address, body, at)], one=True)
+        self._write(
+            "INSERT INTO outbox(message_id, sender, address, body, at) VALUES (?,?,?,?,?)",
+            [(message_id, sender, address, body, at)],
+            one=True,
+        )
 
     def add_many(self, rows: Iterable[tuple[str, str, str, bytes, float]]) -> None:
         """Accept many in one transaction: all or none."""

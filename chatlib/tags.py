@@ -92,10 +92,7 @@ class Acks:
             for tag in list(islice(self._open, count)):
                 del self._open[tag]
             acks.append((run, True))
-        for tag in singles:
-            if self._open.pop(tag, None):
-                acks.append((tag, False))
-        return acks
+        return acks + [(tag, False) for tag in singles if self._open.pop(tag, None)]
 
     def clear(self) -> None:
         """Forget everything: the channel is gone, the broker hands out again what was open."""

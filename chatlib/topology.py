@@ -96,9 +96,7 @@ def of_user(user: str, *, inbox_limit: int, queue_type: QueueType = "classic") -
     queue_type: classic on one node, quorum on a cluster (the broker's documentation advises against quorum queues for
     instant messaging on one node; they are what replicates).
     """
-    inbox = _queue(
-        inbox_queue(user), queue_type, max_length=inbox_limit, overflow="reject-publish", dead_letter_exchange=DEAD.name
-    )
+    inbox = _queue(inbox_queue(user), queue_type, max_length=inbox_limit, overflow="reject-publish", dead_letter_exchange=DEAD.name)
     receipts = _queue(receipts_queue(user), queue_type, max_length=RECEIPTS_LIMIT)
     key = escape(user)
     return (inbox, Binding(USERS.name, inbox.name, key), receipts, Binding(RECEIPTS.name, receipts.name, key))

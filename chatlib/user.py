@@ -180,7 +180,7 @@ class ChatUser:
             return False
         try:
             handler(received)
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001  whatever the handler raised: that is what retry is for
             _log.warning("the handler of %s failed at message_id=%s attempt=%d: %r", self.name, received.message_id, received.attempt, exc)
             _log.debug("traceback", exc_info=True)
             received.retry(f"{type(exc).__name__}: {exc}")

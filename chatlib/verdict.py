@@ -44,7 +44,8 @@ class Verdict:
     """The verdict on a history; `chatlib.checker` defines every count. Show it, print it, or ask `valid`.
 
     Messages: attempted = confirmed + returned + rejected + unknown; unjudged: of whose recipients the history says nothing.
-    Pairs of message and recipient: expected (confirmed, must arrive), delivered, handled, lost, unexpected, recovered, out_of_order, dead.
+    Pairs of message and recipient: expected (confirmed, must arrive), delivered, handled, vouched (dropped as handled, the record of it
+    is missing), lost, unexpected, recovered, out_of_order, dead.
     Repetitions: duplicated (for the application), duplicated_on_wire, retried. receipts: receipts that reached a sender.
     examples: defect -> the first few, in the order of attempts; defects that did not occur are not in it.
     """
@@ -57,6 +58,7 @@ class Verdict:
     expected: int = 0
     delivered: int = 0
     handled: int = 0
+    vouched: int = 0
     lost: int = 0
     duplicated: int = 0
     duplicated_on_wire: int = 0
@@ -103,6 +105,7 @@ class Verdict:
             "recovered": "recovered",
             "retried": "retried",
             "dead": "in the dead letters",
+            "vouched": "known to be handled only by their being dropped",
             "duplicated_on_wire": "duplicated on the wire",
             "unjudged": "to groups of unknown members",
         }

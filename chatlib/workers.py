@@ -71,7 +71,7 @@ class Serial:
                 self._again = False
             try:
                 more = self._step()
-            except Exception:
+            except Exception:  # noqa: BLE001  one failure must not stop the queue
                 _log.exception("a step of the worker failed")
                 more = False
             with self._lock:

@@ -1,0 +1,108 @@
+"""Requests that the broker answers (declare, unbind, count ...), one at a time on a channel of their own.
+
+A refusal closes that channel only: the one who asked is told, and another channel is opened. All requests are idempotent,
+so one that was under way when the connection broke is simply made again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from chatlib.connection import Channel
+from chatlib.errors import ChatClosed, ChatError
+from chatlib.topology import BASE, Binding, Declaration
+
+__all__ = ["Admin", "Request"]
+
+
+@dataclass(eq=False, slots=True)
+class Request:
+    """run(channel, done): asks, and calls `done(result)` with the answer. declares: what exists once it was answered."""
+
+    run: Callable[[Channel, Callable[[Any], None]], None]
+    declares: Sequence[Declaration] = ()
+    future: Future[Any] = field(default_factory=Future)
+
+
+class Admin:
+    """The line of requests, and what this link has declared, for recovery. `ask` from any thread, the rest on the I/O thread."""
+
+    def __init__(self) -> None:
+        self._line: deque[Request] = deque()
+        self._busy: Request | None = None
+        self._channel: Channel | None = None
+        self.declared: dict[Declaration, None] = dict.fromkeys(BASE)
+
+    def ask(self, request: Request, first: bool = False) -> None:
+        """Put a request in line (`first`: at the front). Call `work` on the I/O thread."""
+        (self._line.appendleft if first else self._line.append)(request)
+
+    def attach(self, channel: Channel) -> None:
+        """A new channel."""
+        self._channel = channel
+
+    def detach(self) -> None:
+        """The channel is gone with its connection: ask again what was under way."""
+        self._channel = None
+        if self._busy:
+            self._line.appendleft(self._busy)
+            self._busy = None
+
+    def refused(self, error: ChatError) -> bool:
+        """The broker closed the channel over a request: tell who asked. False if no request of anybody was under way."""
+        self._channel = None
+        busy, self._busy = self._busy, None
+        if busy is None:
+            return False
+        if not busy.future.done():
+            busy.future.set_exception(error)
+        return True
+
+    def work(self) -> None:
+        """Start the next request if none is under way."""
+        while self._line and self._channel and self._busy is None:
+            request = self._line.popleft()
+            if not request.future.cancelled():
+                self._start(request, self._channel)
+
+    def _start(self, request: Request, channel: Channel) -> None:
+        self._busy = request
+
+        def done(result: Any) -> None:
+            if self._busy is not request:
+                return  # its connection broke meanwhile; it will be asked again
+            self._busy = None
+            self.declared.update(dict.fromkeys(request.declares))
+            if not request.future.done():
+                request.future.set_result(result)
+            self.work()
+
+        request.run(channel, done)
+
+    def restore(self, on_done: Callable[[], None]) -> None:
+        """Declare again, in order, all that was declared before."""
+        assert self._channel
+        for declaration in tuple(self.declared):
+            self._channel.declare(declaration)
+        self._channel.barrier(on_done)
+
+    def of_queue(self, queue: str) -> list[Declaration]:
+        """What was declared of one queue: itself and its bindings."""
+        return [d for d in self.declared if queue == (d.queue if isinstance(d, Binding) else d.name)]
+
+    def forget(self, declarations: Iterable[Declaration]) -> None:
+        """Recovery will not declare these again."""
+        for declaration in declarations:
+            self.declared.pop(declaration, None)
+
+    def close(self) -> None:
+        """Nothing will be answered any more."""
+        self.detach()
+        while self._line:
+            request = self._line.popleft()
+            if not request.future.done():
+                request.future.set_exception(ChatClosed("the chat was closed before the broker answered"))

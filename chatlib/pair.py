@@ -1,0 +1,141 @@
+"""The two AMQP connections of a link and their three channels, from the first packet until one of them is lost.
+
+A pair is used once: it comes up or is lost, and then a new one is made. Everything here runs on the I/O thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from chatlib.connection import Channel, Connection, IOThread
+from chatlib.errors import BrokerUnavailable, ChatError
+from chatlib.settings import Settings
+from chatlib.urls import masked
+
+__all__ = ["Pair", "PairOwner"]
+
+
+class PairOwner(Protocol):
+    """Whom a pair tells what happens to it."""
+
+    def on_ready(self, pair: Pair) -> None:
+        """All channels are open, confirms are on, the prefetch is set."""
+
+    def on_lost(self, pair: Pair, error: ChatError) -> None:
+        """It did not come up, or is lost. Comes at most once."""
+
+    def on_admin(self, channel: Channel) -> None:
+        """A new channel for requests, because the last one was refused something."""
+
+    def on_refused(self, error: ChatError) -> None:
+        """The broker closed the channel for requests."""
+
+    def on_confirm(self, tag: int, multiple: bool, accepted: bool) -> None:
+        """The broker has spoken about a publish."""
+
+    def on_return(self, message_id: str, exchange: str, why: str) -> None:
+        """No queue took a message; its confirm comes next."""
+
+    def on_cancelled(self, tag: str) -> None:
+        """The broker ended a consumer."""
+
+    def on_blocked(self, reason: str) -> None:
+        """An alarm stops publishing."""
+
+    def on_unblocked(self) -> None:
+        """The alarm is over."""
+
+
+class Pair:
+    """`publisher`, `consumer` and `admin` are channels once it is ready; publishing has a connection of its own."""
+
+    publisher: Channel
+    consumer: Channel
+    admin: Channel
+
+    def __init__(self, io: IOThread, url: str, name: str, settings: Settings, owner: PairOwner) -> None:
+        """Raises ValueError, TypeError or KeyError for a URL that pika cannot parse."""
+        self.url = url
+        self._owner = owner
+        self._settings = settings
+        self._over = False
+        self._opening = {"publisher", "consumer", "admin"}
+        self._publish = self._connect(io, f"{name} publish")
+        self._consume = self._connect(io, f"{name} consume")
+        # pika's own limit ends with the handshake; a broker that stops answering between there and the channels is caught here.
+        patience = 2 * settings.attempt_timeout
+        self._cancel_patience = io.later(
+            patience, lambda: self._lost(BrokerUnavailable(f"no AMQP answer from {masked(url)} within {patience:g} s"))
+        )
+
+    def _connect(self, io: IOThread, name: str) -> Connection:
+        settings, owner = self._settings, self._owner
+        return Connection(
+            io,
+            self.url,
+            name=name,
+            heartbeat=settings.heartbeat,
+            attempt_timeout=settings.attempt_timeout,
+            blocked_timeout=settings.blocked_timeout,
+            on_ready=self._open_channels,
+            on_lost=self._lost,
+            on_blocked=owner.on_blocked,
+            on_unblocked=owner.on_unblocked,
+        )
+
+    def _open_channels(self) -> None:
+        if self._publish.is_open and self._consume.is_open:
+            self._publish.open_channel(self._on_publisher, self._lost)
+            self._consume.open_channel(self._on_consumer, self._lost)
+            self._consume.open_channel(self._on_admin, self._on_refused)
+
+    def _on_publisher(self, channel: Channel) -> None:
+        self.publisher = channel
+        channel.confirm(self._owner.on_confirm, self._owner.on_return, lambda: self._opened("publisher"))
+
+    def _on_consumer(self, channel: Channel) -> None:
+        self.consumer = channel
+        channel.on_cancelled(self._owner.on_cancelled)
+        channel.prefetch(self._settings.prefetch, lambda: self._opened("consumer"))
+
+    def _on_admin(self, channel: Channel) -> None:
+        self.admin = channel
+        if self._opening:
+            self._opened("admin")
+        else:
+            self._owner.on_admin(channel)
+
+    def _opened(self, which: str) -> None:
+        self._opening.discard(which)
+        if not self._opening and not self._over:
+            self._cancel_patience()
+            self._owner.on_ready(self)
+
+    def _on_refused(self, error: ChatError) -> None:
+        if not self._over:
+            self._owner.on_refused(error)
+
+    def reopen_admin(self) -> None:
+        """Open another channel for requests; the owner hears of it by `on_admin`."""
+        self._consume.open_channel(self._on_admin, self._on_refused)
+
+    def _lost(self, error: ChatError) -> None:
+        if not self._over:
+            self.close()
+            self._owner.on_lost(self, error)
+
+    def close(self, on_closed: Callable[[], None] = lambda: None) -> None:
+        """Close both connections in good order; `on_closed()` when both are."""
+        self._over = True
+        self._cancel_patience()
+        left = 2
+
+        def closed() -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                on_closed()
+
+        self._publish.close(closed)
+        self._consume.close(closed)

@@ -123,8 +123,11 @@ class Chat:
         """
         return self.users([name])[0]
 
-    def users(self, names: Iterable[str]) -> list[ChatUser]:
-        """Sign up many at once, faster than one by one. In the order of `names`; raises as `user`."""
+    def users(self, names: Iterable[str], *, online: bool = True) -> list[ChatUser]:
+        """Sign up many at once, faster than one by one. In the order of `names`; raises as `user`.
+
+        online: False leaves those that are new here offline, until `go_online`.
+        """
         wanted = [check_user_name(name) for name in names]
         self._check_open()
         with self._users_lock:
@@ -134,7 +137,7 @@ class Chat:
                 self._users[name] = ChatUser(self, name)
             users = [self._users[name] for name in wanted]
         for user in users:
-            if user.name in new:
+            if online and user.name in new:
                 user._go_online(wait=False)
         return users
 

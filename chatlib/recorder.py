@@ -47,7 +47,7 @@ class History(list[Event]):
 
 
 def load(*paths: StrPath) -> History:
-    """Read the histories at `paths`, one after the other. A million records take about 3 s and 1 GB: for a `check`, use `stream`.
+    """Read the histories at `paths`, one after the other. A million records take 3 to 5 s and about 1 GB: for a `check`, use `stream`.
 
     Half a record at the end of a file is left out and counted, since that is what SIGKILL may leave.
     Raises HistoryError, with file and line, for anything else that is no record, and for a file that cannot be read.
@@ -122,7 +122,7 @@ class Recorder:
     missing looks like a message that is. Neither waits for the disk: a power cut may take more.
 
     Cost for the caller, measured on Python 3.11 on one of two cores: 0.1 microseconds an event in memory, 0.25 with a path, while
-    the thread takes some 3 more in the background; 6 with flush_every=0. A record takes about 160 bytes on disk.
+    the thread takes some 3 to 5 more in the background; 6 to 8 with flush_every=0. A record takes about 160 bytes on disk.
     When the background falls behind by 50,000 records the caller writes them itself: slower, but nothing is dropped.
     """
 

@@ -147,7 +147,7 @@ class Chat:
             from chatlib.management import Management
 
             try:
-                with Management(self._management_url or self._urls[0]) as management:
+                with Management(self._management_url or self._urls[0], login=self._urls[0]) as management:
                     self._known = management.memberships()
             except (ManagementUnreachable, ManagementError) as exc:
                 _log.info("memberships made elsewhere are unknown, no management API: %s", exc)

@@ -31,20 +31,22 @@ class Management:
     """Asks the management API at `url`, for example "http://user:password@127.0.0.1:15672/".
 
     An AMQP URL stands for port 15672 on the same host with the same user and virtual host. timeout: seconds for each request.
+    login: an AMQP URL whose user, password and virtual host count where `url` has none: a broker's `management_url` has none.
     Every method raises ManagementUnreachable (no answer) or ManagementError (an answer that says no). A context manager.
     """
 
-    def __init__(self, url: str, *, vhost: str | None = None, timeout: float = 5.0) -> None:
+    def __init__(self, url: str, *, login: str | None = None, vhost: str | None = None, timeout: float = 5.0) -> None:
         parts = urlsplit(url)
         is_amqp = parts.scheme.startswith("amqp")
+        account = parts if parts.username or login is None else urlsplit(login)
         host = parts.hostname or "localhost"
         port = DEFAULT_PORT if is_amqp or parts.port is None else parts.port
-        self.vhost = vhost or (unquote(parts.path[1:]) or "/" if is_amqp else "/")
+        self.vhost = vhost or (unquote(account.path[1:]) or "/" if account.scheme.startswith("amqp") else "/")
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         self._shown = masked(url)
         self._http = httpx.Client(
             base_url=f"{self.url}/api/",
-            auth=(unquote(parts.username or "guest"), unquote(parts.password or "guest")),
+            auth=(unquote(account.username or "guest"), unquote(account.password or "guest")),
             timeout=timeout,
             trust_env=False,  # a proxy of the environment is not between us and a broker on loopback
         )

@@ -6,6 +6,7 @@ so one that was under way when the connection broke is simply made again.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
@@ -17,6 +18,8 @@ from chatlib.errors import ChatClosed, ChatError
 from chatlib.topology import BASE, Binding, Declaration
 
 __all__ = ["Admin", "Request"]
+
+_log = logging.getLogger("chatlib.admin")
 
 
 @dataclass(eq=False, slots=True)
@@ -36,6 +39,9 @@ class Admin:
         self._busy: Request | None = None
         self._channel: Channel | None = None
         self.declared: dict[Declaration, None] = dict.fromkeys(BASE)
+        self._on_restored: Callable[[], None] | None = None  # set while `restore` is under way
+        self._doubtful: deque[Declaration] | None = None  # set while it goes on one by one
+        self._was_restored = False
 
     def ask(self, request: Request, first: bool = False) -> None:
         """Put a request in line (`first`: at the front). Call `work` on the I/O thread."""
@@ -44,17 +50,25 @@ class Admin:
     def attach(self, channel: Channel) -> None:
         """A new channel."""
         self._channel = channel
+        if self._doubtful is not None:
+            self._restore_next()
 
     def detach(self) -> None:
         """The channel is gone with its connection: ask again what was under way."""
         self._channel = None
+        self._on_restored = self._doubtful = None
         if self._busy:
             self._line.appendleft(self._busy)
             self._busy = None
 
     def refused(self, error: ChatError) -> bool:
-        """The broker closed the channel over a request: tell who asked. False if no request of anybody was under way."""
+        """The broker closed the channel over a request: tell who asked; go on over a new channel.
+
+        False if that cannot help: what every chat needs was refused, or nothing was under way.
+        """
         self._channel = None
+        if self._on_restored:
+            return self._was_restored and self._refused_at_restore(error)
         busy, self._busy = self._busy, None
         if busy is None:
             return False
@@ -64,7 +78,7 @@ class Admin:
 
     def work(self) -> None:
         """Start the next request if none is under way."""
-        while self._line and self._channel and self._busy is None:
+        while self._line and self._channel and self._busy is None and self._on_restored is None:
             request = self._line.popleft()
             if not request.future.cancelled():
                 self._start(request, self._channel)
@@ -84,11 +98,46 @@ class Admin:
         request.run(channel, done)
 
     def restore(self, on_done: Callable[[], None]) -> None:
-        """Declare again, in order, all that was declared before."""
+        """Declare again, in order, all that was declared before.
+
+        What somebody has changed meanwhile, so that it is refused now, is left as it is: it must not keep everybody else away.
+        """
         assert self._channel
+        self._on_restored = on_done
         for declaration in tuple(self.declared):
             self._channel.declare(declaration)
-        self._channel.barrier(on_done)
+        self._channel.barrier(self._restored)
+
+    def _restored(self) -> None:
+        on_done, self._on_restored, self._doubtful = self._on_restored, None, None
+        self._was_restored = True
+        if on_done:
+            on_done()
+
+    def _refused_at_restore(self, error: ChatError) -> bool:
+        """One of many was refused: find out which, one at a time, and then do without it."""
+        if self._doubtful is None:
+            self._doubtful = deque(self.declared)
+        else:
+            culprit = self._doubtful.popleft()
+            self.forget([culprit])
+            _log.critical("the broker refuses what this chat declared before, left as it is: %s: %s", culprit, error)
+        return True
+
+    def _restore_next(self) -> None:
+        channel, doubtful = self._channel, self._doubtful
+        assert channel
+        if not doubtful:
+            self._restored()
+            return
+
+        def accepted() -> None:
+            doubtful.popleft()
+            if doubtful is self._doubtful:
+                self._restore_next()
+
+        channel.declare(doubtful[0])
+        channel.barrier(accepted)
 
     def of_queue(self, queue: str) -> list[Declaration]:
         """What was declared of one queue: itself and its bindings."""

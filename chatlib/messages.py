@@ -6,8 +6,10 @@ Both are JSON objects in UTF-8 with the keys of the dataclasses below, plus `typ
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import threading
 import time
 from dataclasses import dataclass
@@ -35,6 +37,12 @@ SEND_MESSAGE: Final = "SEND_MESSAGE"
 RECEIVE_MESSAGE: Final = "RECEIVE_MESSAGE"
 VERSION: Final = 1
 CONTENT_TYPE: Final = "application/json"
+
+MAX_PROPERTY_BYTES: Final = 255
+"""AMQP 0-9-1: the longest short string, the type of the property `message_id`."""
+
+_ID = re.compile(r"[!-~]{1,64}")
+"""Message ids that we take from others: visible ASCII, short enough for a receipt's id. Ours are ULIDs."""
 
 ReadStatus = Literal["delivered", "read"]
 
@@ -90,7 +98,10 @@ class ReceiveMessage:
     @property
     def receipt_id(self) -> str:
         """An id of its own for the AMQP property, made of its parts, so that resending one changes nothing."""
-        return f"{self.message_id}:{self.read_status}:{self.recipient_id}"
+        parts = f"{self.message_id}:{self.read_status}:{self.recipient_id}"
+        if len(parts.encode()) <= MAX_PROPERTY_BYTES:
+            return parts
+        return f"{self.message_id}:{self.read_status}:{hashlib.sha256(self.recipient_id.encode()).hexdigest()}"
 
     def encode(self) -> bytes:
         """The JSON object as UTF-8 bytes."""
@@ -132,12 +143,12 @@ def decode(body: bytes) -> SendMessage | ReceiveMessage:
         if kind == RECEIVE_MESSAGE:
             if fields["read_status"] not in ("delivered", "read"):
                 raise DecodeError(f"read_status must be 'delivered' or 'read', got {fields['read_status']!r}", body)
-            return ReceiveMessage(_text(fields, "recipient_id"), _text(fields, "message_id"), fields["read_status"])
+            return ReceiveMessage(check_user_name(fields["recipient_id"]), _id(fields), fields["read_status"])
         raise DecodeError(f"type must be {SEND_MESSAGE} or {RECEIVE_MESSAGE}, got {kind!r}", body)
     except DecodeError as exc:
         exc.body = body
         raise
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, ChatError) as exc:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError, RecursionError, ChatError) as exc:
         raise DecodeError(f"not a chat message: {type(exc).__name__}: {str(exc)[:200]}", body) from exc
 
 
@@ -146,20 +157,34 @@ def _send_message(fields: dict[str, Any]) -> SendMessage:
     if (group is None) == (recipient is None):
         raise DecodeError("exactly one of group_id and recipient_id must be set")
     return SendMessage(
-        message_id=_text(fields, "message_id"),
+        message_id=_id(fields),
         sender_id=check_user_name(fields["sender_id"]),
         group_id=None if group is None else check_group_name(group),
         recipient_id=None if recipient is None else check_user_name(recipient),
-        content=_text(fields, "content"),
-        timestamp=datetime.fromisoformat(fields["timestamp"]).astimezone(UTC),
+        content=_content(fields["content"]),
+        timestamp=_moment(fields["timestamp"]),
     )
 
 
-def _text(fields: dict[str, Any], key: str) -> str:
-    value = fields[key]
-    if not isinstance(value, str) or not value:
-        raise DecodeError(f"{key} must be a non-empty string, got {value!r:.60}")
+def _id(fields: dict[str, Any]) -> str:
+    value = fields["message_id"]
+    if not isinstance(value, str) or not _ID.fullmatch(value):
+        raise DecodeError(f"message_id must be 1 to 64 visible ASCII characters, got {value!r:.80}")
     return value
+
+
+def _content(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise DecodeError(f"content must be a non-empty string, got {value!r:.60}")
+    value.encode()  # JSON can escape half a surrogate pair, which is no text: UnicodeEncodeError is a ValueError
+    return value
+
+
+def _moment(value: Any) -> datetime:
+    moment = datetime.fromisoformat(value)
+    if moment.tzinfo is None:
+        raise DecodeError(f"timestamp must say its zone (Z or +hh:mm), got {value!r:.60}")
+    return moment.astimezone(UTC)
 
 
 def check_content(content: str, limit: int) -> str:

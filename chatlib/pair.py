@@ -6,7 +6,7 @@ A pair is used once: it comes up or is lost, and then a new one is made. Everyth
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import ParamSpec, Protocol
 
 from chatlib.connection import Channel, Connection, IOThread
 from chatlib.errors import BrokerUnavailable, ChatError
@@ -14,6 +14,8 @@ from chatlib.settings import Settings
 from chatlib.urls import masked
 
 __all__ = ["Pair", "PairOwner"]
+
+P = ParamSpec("P")
 
 
 class PairOwner(Protocol):
@@ -80,9 +82,22 @@ class Pair:
             blocked_timeout=settings.blocked_timeout,
             on_ready=self._open_channels,
             on_lost=self._lost,
-            on_blocked=owner.on_blocked,
-            on_unblocked=owner.on_unblocked,
+            on_blocked=self._while_used(owner.on_blocked),
+            on_unblocked=self._while_used(owner.on_unblocked),
         )
+
+    def _while_used(self, callback: Callable[P, None]) -> Callable[P, None]:
+        """`callback` as long as this pair is in use.
+
+        A connection that is being closed in good order, because the other one was lost, still hands in what the broker had sent:
+        confirms and blocks that would be taken for those of the next pair, whose delivery tags count from 1 again.
+        """
+
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+            if not self._over:
+                callback(*args, **kwargs)
+
+        return guarded
 
     def _open_channels(self) -> None:
         if self._publish.is_open and self._consume.is_open:
@@ -92,18 +107,19 @@ class Pair:
 
     def _on_publisher(self, channel: Channel) -> None:
         self.publisher = channel
-        channel.confirm(self._owner.on_confirm, self._owner.on_return, lambda: self._opened("publisher"))
+        owner = self._owner
+        channel.confirm(self._while_used(owner.on_confirm), self._while_used(owner.on_return), lambda: self._opened("publisher"))
 
     def _on_consumer(self, channel: Channel) -> None:
         self.consumer = channel
-        channel.on_cancelled(self._owner.on_cancelled)
+        channel.on_cancelled(self._while_used(self._owner.on_cancelled))
         channel.prefetch(self._settings.prefetch, lambda: self._opened("consumer"))
 
     def _on_admin(self, channel: Channel) -> None:
         self.admin = channel
         if self._opening:
             self._opened("admin")
-        else:
+        elif not self._over:
             self._owner.on_admin(channel)
 
     def _opened(self, which: str) -> None:
@@ -119,6 +135,10 @@ class Pair:
     def reopen_admin(self) -> None:
         """Open another channel for requests; the owner hears of it by `on_admin`."""
         self._consume.open_channel(self._on_admin, self._on_refused)
+
+    def open_channel(self, on_open: Callable[[Channel], None], on_closed: Callable[[ChatError], None]) -> None:
+        """One more channel on the connection that consumes."""
+        self._consume.open_channel(on_open, on_closed)
 
     def _lost(self, error: ChatError) -> None:
         if not self._over:

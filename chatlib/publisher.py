@@ -63,8 +63,13 @@ class Publisher:
         wanted = self._hops.wanted
         while line and len(in_flight) < self._window and channel.is_open:
             outgoing = line.popleft()
-            in_flight.add(outgoing)
-            channel.publish(outgoing)
+            tag = in_flight.add(outgoing)
+            try:
+                channel.publish(outgoing)
+            except ValueError as exc:  # it would fail at every attempt, and hold up all others
+                in_flight.take_back(tag)
+                self._tell(outgoing, REJECTED, str(exc))
+                continue
             if wanted:
                 self._emit(events.SENT, outgoing)
 
@@ -74,20 +79,22 @@ class Publisher:
 
     def on_confirm(self, tag: int, multiple: bool, accepted: bool) -> None:
         """The broker has spoken about one publish or about many."""
-        wanted = self._hops.wanted
         for outgoing in self._in_flight.settle(tag, multiple):
             why = self._returned.pop((outgoing.message_id, outgoing.exchange), "") if self._returned else ""
             if not accepted:
                 outcome, why = REJECTED, "the broker refused it (nack)"
             else:
                 outcome = RETURNED if why else CONFIRMED
-            if wanted:
-                self._emit(_HOPS[outcome], outgoing, why)
-            try:
-                outgoing.on_outcome(outgoing, outcome, why)
-            except Exception:  # noqa: BLE001  a callback must not end the I/O thread
-                _log.exception("the outcome of message_id=%s could not be told", outgoing.message_id)
+            self._tell(outgoing, outcome, why)
         self.pump()
+
+    def _tell(self, outgoing: Outgoing, outcome: str, why: str) -> None:
+        if self._hops.wanted:
+            self._emit(_HOPS[outcome], outgoing, why)
+        try:
+            outgoing.on_outcome(outgoing, outcome, why)
+        except Exception:  # noqa: BLE001  a callback must not end the I/O thread
+            _log.exception("the outcome of message_id=%s could not be told", outgoing.message_id)
 
     def _emit(self, hop: str, outgoing: Outgoing, reason: str = "") -> None:
         self._hops.emit(hop, outgoing.message_id, user=outgoing.user, to=outgoing.to, kind=outgoing.kind, reason=reason)

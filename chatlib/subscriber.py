@@ -27,6 +27,7 @@ class Subscription:
     tag: str
     on_delivery: Callable[[Delivery], None]
     on_reset: Callable[[], None]
+    ended: bool = False  #: nobody wants it any more, even if the broker could not be told yet
 
 
 class Subscriber:
@@ -59,7 +60,8 @@ class Subscriber:
     def resume(self) -> None:
         """Start all consumers."""
         for subscription in self._subscriptions.values():
-            self._consume(subscription)
+            if not subscription.ended:
+                self._consume(subscription)
 
     def detach(self) -> None:
         """The channel is gone: the broker hands out again what was open on it."""
@@ -72,7 +74,7 @@ class Subscriber:
     def add(self, subscription: Subscription, on_ok: Callable[[], None]) -> None:
         """Consume, now and after every `attach`; `on_ok()` when the broker has the consumer. Twice is once."""
         assert self._channel
-        if subscription.tag not in self._subscriptions:
+        if subscription.tag not in self._subscriptions and not subscription.ended:
             self._subscriptions[subscription.tag] = subscription
             self._consume(subscription)
         self._channel.barrier(on_ok)
@@ -93,7 +95,7 @@ class Subscriber:
 
     def again(self, subscription: Subscription) -> None:
         """Consume again after `cancelled`, unless it was removed meanwhile."""
-        if self._subscriptions.get(subscription.tag) is subscription:
+        if self._subscriptions.get(subscription.tag) is subscription and not subscription.ended:
             self._consume(subscription)
 
     def _consume(self, subscription: Subscription) -> None:
@@ -101,8 +103,9 @@ class Subscriber:
         acks = self._acks
 
         def on_delivery(delivery: Delivery) -> None:
-            acks.delivered(delivery.tag)
-            subscription.on_delivery(delivery)
+            if delivery.epoch == self.epoch:  # else from a channel that is being closed: the broker hands it out again
+                acks.delivered(delivery.tag)
+                subscription.on_delivery(delivery)
 
         self._channel.consume(subscription.queue, subscription.tag, self.epoch, on_delivery)
 

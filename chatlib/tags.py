@@ -31,6 +31,11 @@ class Confirms(Generic[T]):
         self._waiting[tag] = item
         return tag
 
+    def take_back(self, tag: int) -> None:
+        """`tag`, the last one given, was not written after all."""
+        if self._waiting.pop(tag, None) is not None:
+            self._next = tag
+
     def settle(self, tag: int, multiple: bool) -> list[T]:
         """Take out what a confirm (or nack) speaks about, in the order of publishing; empty for an unknown tag."""
         if not multiple:

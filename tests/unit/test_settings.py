@@ -1,0 +1,60 @@
+"""Settings: sensible as they stand, refused by name where they make no sense, immutable."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+from pathlib import Path
+
+import pytest
+
+from chatlib import settings
+from chatlib.settings import Settings
+
+COUNTS = ["prefetch", "window", "heartbeat", "outbox_limit", "inbox_limit", "max_content_bytes", "handler_threads", "handled_limit"]
+DURATIONS = ["blocked_timeout", "connect_timeout", "attempt_timeout", "request_timeout", "recovery_base", "recovery_cap"]
+
+
+def test_the_defaults_are_those_that_the_sources_advise() -> None:
+    """Heartbeat 15-20 s, a window of 500-1,000, recovery capped at 1-2 s."""
+    default = Settings()
+    assert 15 <= default.heartbeat <= 20
+    assert 500 <= default.window <= 1000
+    assert 1 <= default.recovery_cap <= 2
+    assert default.receipts
+
+
+@pytest.mark.parametrize("name", COUNTS)
+@pytest.mark.parametrize("value", [0, -1])
+def test_counts_are_at_least_one(name: str, value: int) -> None:
+    with pytest.raises(ValueError, match=rf"Settings\.{name} must be at least 1, got {value}"):
+        Settings(**{name: value})
+
+
+@pytest.mark.parametrize("name", DURATIONS)
+@pytest.mark.parametrize("value", [0, -0.5, float("nan")])
+def test_durations_are_more_than_nothing(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=rf"Settings\.{name} must be more than 0"):
+        Settings(**{name: value})
+
+
+def test_prefetch_fits_into_its_field_of_the_protocol() -> None:
+    assert Settings(prefetch=65_535).prefetch == 65_535
+    with pytest.raises(ValueError, match="16-bit"):
+        Settings(prefetch=65_536)
+
+
+def test_settings_do_not_change_under_a_running_chat() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings().prefetch = 5  # type: ignore[misc]
+
+
+def test_every_setting_says_what_it_is_for() -> None:
+    """Each field is followed by its docstring, with the unit and the reason."""
+    tree = ast.parse(Path(inspect.getfile(settings)).read_text(encoding="utf-8"))
+    body = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Settings").body
+    for field, after in zip(body, body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign):
+            assert isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant), ast.unparse(field)
+            assert len(str(after.value.value)) > 20

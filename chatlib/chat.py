@@ -7,47 +7,37 @@ import itertools
 import logging
 import os
 import threading
-import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import unquote, urlsplit
 
-from chatlib import events
-from chatlib.envelope import CONFIRMED, REJECTED, Delivery, Outgoing
-from chatlib.errors import (
-    ChatClosed,
-    ChatError,
-    DecodeError,
-    InboxFull,
-    ManagementError,
-    ManagementUnreachable,
-    OutboxFull,
-    PublishRejected,
-    Unroutable,
-)
+from chatlib.dead_letters import DeadLetters
+from chatlib.errors import ChatClosed, ChatError, ManagementError, ManagementUnreachable
 from chatlib.events import Event, Events
+from chatlib.group import ChatGroup
 from chatlib.handled import Handled
 from chatlib.link import Link, LinkState
-from chatlib.messages import RECEIVE_MESSAGE, SEND_MESSAGE, ReceiveMessage, SendMessage, check_content, compose, decode, new_message_id
-from chatlib.names import check_user_name, escape, parse_address
-from chatlib.sent import SentMessage, SentState
+from chatlib.names import check_user_name, inbox_queue
+from chatlib.outbox import Outbox
+from chatlib.receipts import Receipts
+from chatlib.sent import SentMessage
 from chatlib.settings import Settings
 from chatlib.store import Store
-from chatlib.topology import GROUPS, RECEIPTS, USERS, of_user
+from chatlib.topology import of_history, of_user
 from chatlib.user import ChatUser
-from chatlib.workers import Mailbox, Workers
+from chatlib.workers import Workers
+
+if TYPE_CHECKING:
+    from chatlib.management import Management
 
 __all__ = ["Chat", "connect"]
 
 _log = logging.getLogger("chatlib.chat")
 _numbers = itertools.count(1)
 _open_chats: weakref.WeakSet[Chat] = weakref.WeakSet()
-_address = lru_cache(maxsize=4096)(parse_address)
-CONVERSATION_LIMIT = 10_000  # sent messages of a conversation that a cumulative "read" can still reach
 
 
 class HasUrl(Protocol):
@@ -90,29 +80,36 @@ class Chat:
         self.name = name or f"chatlib {os.getpid()}.{next(_numbers)}"
         self._urls = _urls(broker_or_url)
         self._management_url: str | None = getattr(broker_or_url, "management_url", None)
+        self._vhost = unquote(urlsplit(self._urls[0]).path[1:]) or "/"
         self._closed = False
         self._hops = Events()
         self._users: dict[str, ChatUser] = {}
         self._users_lock = threading.Lock()
-        self._send_lock = threading.Lock()
-        self._sent: weakref.WeakValueDictionary[str, SentMessage] = weakref.WeakValueDictionary()
-        self._conversations: dict[tuple[str, str], deque[str]] = {}
         self._known: dict[str, frozenset[str]] | None = None
-        self._settled: deque[str] = deque()
-        self._store = Store(Path(data_dir)) if data_dir is not None else None
+        self._store = Store(Path(data_dir), sync=self.settings.sync) if data_dir is not None else None
         try:
-            self._handled = Handled(self.settings.handled_limit, self._store)
-            self._workers = Workers(self.settings.handler_threads, f"{self.name} handler")
-            self._receipts = Mailbox(self._workers, self._on_receipt)
-            self._tidy = self._workers.serial(self._forget_settled)
             self._link = Link(self._urls, self.name, self.settings, self._hops)
             self._link.open()
+            self._workers = Workers(self.settings.handler_threads, f"{self.name} handler")
+            self._handled = Handled(self.settings.handled_limit, self._store)
+            self._outbox = Outbox(
+                self._link,
+                self.settings,
+                self._store,
+                self._hops,
+                self._workers,
+                who_is_full=self._who_is_full,
+                count_members=self._count_members,
+                on_accepted=lambda sent: self._receipts.expect(sent),
+            )
+            self._receipts = Receipts(self._link, self._outbox.sent, self._hops, self._workers)
         except BaseException:
             if self._store:
                 self._store.close()
             raise
+        self.dead_letters = DeadLetters(self._link, self._hops)
         _open_chats.add(self)
-        self._send_what_was_left()
+        self._outbox.send_what_was_left()
 
     # ---- users -----------------------------------------------------------------------------------------------------------
 
@@ -141,158 +138,60 @@ class Chat:
                 user._go_online(wait=False)
         return users
 
-    def _memberships(self, user: str) -> frozenset[str]:
-        """The groups that the broker knows for `user` at the first asking; empty where there is no management API."""
-        if self._known is None:
-            from chatlib.management import Management
+    def group(self, address: str, *, history: bool = False, max_age: str = "7D", max_bytes: int = 500_000_000) -> ChatGroup:
+        """The group "#team": its members and its history.
 
+        history: from now on keep what is said there, for newcomers and for reading again (a stream; idempotent, durable).
+        max_age: how long, in RabbitMQ's notation ("7D", "12h"). max_bytes: how much, about; the oldest go first.
+        With a history a message to an empty group is kept there instead of being returned.
+        Raises InvalidAddress, InvalidName, TopologyMismatch (it is kept with other limits), BrokerUnavailable.
+        """
+        name = ChatUser._group(address)
+        if history:
+            self._link.declare(of_history(name, max_age=max_age, max_bytes=max_bytes))
+        return ChatGroup(self, name)
+
+    def members(self, group: str) -> frozenset[str]:
+        """The names of the members of "#group", as the broker has them now. Raises ManagementUnreachable, ManagementError."""
+        name = ChatUser._group(group)
+        with self._management() as management:
+            return management.members(name)
+
+    def _management(self) -> Management:
+        from chatlib.management import Management  # here, because httpx takes a while to import
+
+        return Management(self._management_url or self._urls[0], vhost=self._vhost)
+
+    def _memberships(self, user: str) -> frozenset[str]:
+        """The groups that the broker knew for `user` at the first asking; empty where there is no management API."""
+        if self._known is None:
             try:
-                with Management(self._management_url or self._urls[0], login=self._urls[0]) as management:
+                with self._management() as management:
                     self._known = management.memberships()
             except (ManagementUnreachable, ManagementError) as exc:
                 _log.info("memberships made elsewhere are unknown, no management API: %s", exc)
                 self._known = {}
         return self._known.get(user, frozenset())
 
-    # ---- sending ---------------------------------------------------------------------------------------------------------
-
-    def _send(self, sender: str, to: str, content: str) -> SentMessage:
-        address = _address(to)
-        check_content(content, self.settings.max_content_bytes)
-        self._wait_for_room()
-        with self._send_lock:  # ids, the store and the link agree on the order
-            self._check_open()
-            now = time.time()
-            message = compose(new_message_id(now), sender, address, content, now)
-            body = message.encode()
-            if self._store:
-                self._store.add(message.message_id, sender, str(address), body, now)
-            if self._hops.wanted:
-                self._hops.emit(events.STORED, message.message_id, user=sender, to=message.to)
-            return self._hand_over(message, body, now)
-
-    def _hand_over(self, message: SendMessage, body: bytes, at: float) -> SentMessage:
-        """Give an accepted message to the link."""
-        sent = SentMessage(message)
-        self._sent[message.message_id] = sent
-        conversation = self._conversations.get((message.sender_id, message.to))
-        if conversation is None:
-            conversation = self._conversations.setdefault((message.sender_id, message.to), deque(maxlen=CONVERSATION_LIMIT))
-        conversation.append(message.message_id)
-        exchange, key = (GROUPS, message.group_id) if message.group_id is not None else (USERS, message.recipient_id)
-
-        def outcome(_: Outgoing, result: str, why: str) -> None:
-            self._on_outcome(sent, result, why)
-
-        self._link.publish(
-            Outgoing(
-                exchange.name,
-                escape(key or ""),
-                body,
-                message.message_id,
-                SEND_MESSAGE,
-                int(at),
-                outcome,
-                user=message.sender_id,
-                to=message.to,
-            )
-        )
-        return sent
-
-    def _wait_for_room(self) -> None:
-        """Back-pressure: with a full outbox `send` waits, and then refuses."""
-        if self._link.unconfirmed < self.settings.outbox_limit:
-            return
-        if not self._link.wait_for_room(self.settings.outbox_limit, self.settings.send_timeout):
-            raise OutboxFull(
-                f"{self.settings.outbox_limit:,} messages wait for the broker (the link is {self._link.state.value}), the limit of "
-                "Settings.outbox_limit: nothing was accepted; send again when the broker is back"
-            )
-
-    def _on_outcome(self, sent: SentMessage, result: str, why: str) -> None:
-        """On the I/O thread: the broker has spoken."""
-        if result == CONFIRMED:
-            sent._settle(SentState.CONFIRMED, None)
-        elif result == REJECTED:
-            sent._settle(SentState.REJECTED, self._rejection(sent))
-        else:
-            what = f"group {sent.to!r} has no members" if sent.to.startswith("#") else f"there is no user {sent.to!r}"
-            sent._settle(
-                SentState.RETURNED, Unroutable(f"{what}: {sent.message_id} was returned ({why}); sign up or join first, then send again")
-            )
-        if self._store:
-            self._settled.append(sent.message_id)
-            self._tidy.wake()
-
-    def _rejection(self, sent: SentMessage) -> PublishRejected:
+    def _recipients(self, sent: SentMessage) -> frozenset[str] | None:
+        """Whom a message is for, or None where nobody can say."""
         if sent.to.startswith("@"):
-            return InboxFull(
-                f"the inbox of {sent.to} is full ({self.settings.inbox_limit:,} messages): {sent.message_id} was not taken", [sent.to[1:]]
-            )
-        return InboxFull(f"an inbox in {sent.to} is full: {sent.message_id} was not taken there; the other members have it")
-
-    def _forget_settled(self) -> bool:
-        """Take out of the store what has its outcome, many at a time."""
-        if not self._settled or not self._store:
-            return False
-        ids: list[str] = []
-        while self._settled and len(ids) < 1000:
-            ids.append(self._settled.popleft())
-        self._store.remove(ids)
-        return bool(self._settled)
-
-    def _send_what_was_left(self) -> None:
-        """What an earlier process accepted and did not see confirmed: the same ids, in the same order."""
-        for _, _, _, body, at in self._store.waiting() if self._store else ():
-            message = decode(body)
-            assert isinstance(message, SendMessage)
-            self._hops.emit(events.STORED, message.message_id, user=message.sender_id, to=message.to)
-            self._hand_over(message, body, at)
-
-    # ---- receipts --------------------------------------------------------------------------------------------------------
-
-    def _send_receipt(self, sender: str, receipt: ReceiveMessage) -> None:
-        self._link.publish(
-            Outgoing(
-                RECEIPTS.name,
-                escape(sender),
-                receipt.encode(),
-                receipt.receipt_id,
-                RECEIVE_MESSAGE,
-                int(time.time()),
-                _no_matter,
-                user=receipt.recipient_id,
-                to=f"@{sender}",
-            )
-        )
-
-    def _on_receipt(self, delivery: object) -> None:
-        """On a worker: a RECEIVE_MESSAGE for one of our users."""
-        assert isinstance(delivery, Delivery)
+            return frozenset([sent.to[1:]])
         try:
-            receipt = decode(delivery.body)
-            if not isinstance(receipt, ReceiveMessage):
-                raise DecodeError("a SEND_MESSAGE does not belong in a queue of receipts", delivery.body)
-        except DecodeError as exc:
-            _log.warning("dropped from %s what is no receipt: %s", delivery.queue, exc)
-        else:
-            self._apply_receipt(receipt)
-        self._link.ack(delivery)
+            return self.members(sent.to) - {sent.sender_id}
+        except (ManagementUnreachable, ManagementError):
+            return None
 
-    def _apply_receipt(self, receipt: ReceiveMessage) -> None:
-        sent = self._sent.get(receipt.message_id)
-        news = sent is not None and sent._receipt(receipt.recipient_id, receipt.read_status)
-        if news or sent is None:
-            self._hops.emit(events.RECEIPT, receipt.message_id, user=receipt.recipient_id, state=receipt.read_status)
-        if sent is None or not news or receipt.read_status != "read":
-            return
-        for message_id in reversed(self._conversations.get((sent.sender_id, sent.to), ())):
-            earlier = self._sent.get(message_id)
-            if earlier is None or message_id >= receipt.message_id:
-                continue
-            if not earlier._receipt(receipt.recipient_id, "read"):
-                break  # read up to here before
-            self._hops.emit(events.RECEIPT, message_id, user=receipt.recipient_id, state="read")
+    def _count_members(self, sent: SentMessage) -> int | None:
+        recipients = self._recipients(sent)
+        return None if recipients is None else len(recipients | sent.receipts.keys())
+
+    def _who_is_full(self, sent: SentMessage) -> list[str]:
+        limit = self.settings.inbox_limit
+        return [name for name in sorted(self._recipients(sent) or ()) if self._link.depth(inbox_queue(name))[0] >= limit]
+
+    def _send(self, sender: str, messages: Iterable[tuple[str, str]]) -> list[SentMessage]:
+        return self._outbox.accept(sender, messages)
 
     # ---- the link, and the end -------------------------------------------------------------------------------------------
 
@@ -335,17 +234,14 @@ class Chat:
         _open_chats.discard(self)
         for user in self._users.values():
             user._online = False
-        self._workers.close()
+        self._outbox.refuse()
         self._link.close(timeout)
-        pending = [sent for sent in list(self._sent.values()) if sent.state is SentState.PENDING]
-        for sent in pending:
-            sent._close()
+        self._workers.close()
+        pending = self._outbox.close()
         if self._store:
-            while self._forget_settled():
-                pass
             self._store.close()
         elif pending:
-            _log.warning("closed with %d messages unconfirmed, which are lost: connect with a data_dir to keep them", len(pending))
+            _log.warning("closed with %d messages unconfirmed, which are lost: connect with a data_dir to keep them", pending)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -359,10 +255,6 @@ class Chat:
 
     def __repr__(self) -> str:
         return f"<Chat {self.state.value}, {len(self._users)} users>"
-
-
-def _no_matter(outgoing: Outgoing, result: str, why: str) -> None:
-    """A receipt for somebody who is gone, or whose queue of receipts is full, is no loss."""
 
 
 def _urls(broker_or_url: HasUrl | str | Sequence[str]) -> list[str]:

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import logging
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -124,6 +127,25 @@ class _BatchingServices(SelectorIOServicesAdapter):  # type: ignore[misc]
         return super().create_streaming_connection(factory, *args, **kwargs)
 
 
+class _Connection(SelectConnection):  # type: ignore[misc]
+    """pika's connection, which survives headers that pika cannot decode.
+
+    Some are legal AMQP (a double that is not a number, a date beyond the year 9999). pika raises, the broker hands the message
+    out again, pika raises again: one foreign message would keep every user of the link away for ever. Here it comes without
+    its properties.
+    """
+
+    def _read_frame(self) -> tuple[int, Any]:
+        try:
+            return super()._read_frame()  # type: ignore[no-any-return]
+        except (ValueError, OverflowError, ArithmeticError, OSError, struct.error, amqp.InvalidFieldTypeException):
+            kind, channel, size = struct.unpack_from(">BHL", self._frame_buffer)
+            if kind != pika.spec.FRAME_HEADER:
+                raise
+            body_size = struct.unpack_from(">Q", self._frame_buffer, 7 + 4)[0]
+            return 7 + size + 1, pika.frame.Header(channel, body_size, pika.BasicProperties())
+
+
 class Connection:
     """One AMQP connection. Exactly one of `on_ready()` and `on_lost(error)` comes first; `on_lost` comes at most once.
 
@@ -154,7 +176,7 @@ class Connection:
         parameters.socket_timeout = parameters.stack_timeout = attempt_timeout
         parameters.connection_attempts = 1
         parameters.client_properties = {"connection_name": name, "product": "chatlib"}
-        self._amqp = SelectConnection(
+        self._amqp = _Connection(
             parameters,
             on_open_callback=lambda _: None if self._closing else on_ready(),
             on_open_error_callback=lambda _, exc: self._lost(exc),
@@ -203,6 +225,8 @@ class Channel:
 
     def __init__(self, channel: Any) -> None:
         self._amqp = channel
+        self._getting = False
+        self._on_get: Callable[[Delivery | None], None] = lambda _: None
 
     @property
     def is_open(self) -> bool:
@@ -227,7 +251,7 @@ class Channel:
         self._amqp.confirm_delivery(confirmed, callback=lambda _: on_ready())
 
     def publish(self, outgoing: Outgoing) -> None:
-        """Persistent and mandatory, always."""
+        """Persistent and mandatory, always. Raises ValueError for what cannot be encoded; nothing was written then."""
         properties = pika.BasicProperties(
             content_type=outgoing.content_type,
             delivery_mode=2,
@@ -236,7 +260,10 @@ class Channel:
             type=outgoing.kind,
             headers=outgoing.headers,
         )
-        self._amqp.basic_publish(outgoing.exchange, outgoing.key, outgoing.body, properties, mandatory=True)
+        try:
+            self._amqp.basic_publish(outgoing.exchange, outgoing.key, outgoing.body, properties, mandatory=True)
+        except (amqp.ShortStringTooLong, amqp.UnsupportedAMQPFieldException, UnicodeError, TypeError) as exc:
+            raise ValueError(f"it cannot be written as AMQP: {exc!r:.200}") from exc  # raised before a byte was written
 
     def prefetch(self, count: int, on_ok: Callable[[], None]) -> None:
         """At most `count` unacked messages for each consumer made from now on."""
@@ -246,25 +273,24 @@ class Channel:
         """When `on_ok` comes, the broker has done all that was asked on this channel before (a channel is served in order)."""
         self._amqp.exchange_declare("amq.direct", passive=True, callback=lambda _: on_ok())
 
-    def consume(self, queue: str, tag: str, epoch: int, on_delivery: Callable[[Delivery], None]) -> None:
+    def consume(
+        self, queue: str, tag: str, epoch: int, on_delivery: Callable[[Delivery], None], arguments: dict[str, Any] | None = None
+    ) -> None:
         """Start the consumer `tag`; deliveries carry `epoch`."""
+        self._amqp.basic_consume(
+            queue,
+            lambda _, method, properties, body: on_delivery(_delivery(epoch, queue, method, properties, body)),
+            consumer_tag=tag,
+            arguments=arguments,
+        )
 
-        def delivered(_: Any, method: Any, properties: Any, body: bytes) -> None:
-            on_delivery(
-                Delivery(
-                    epoch,
-                    method.delivery_tag,
-                    queue,
-                    body,
-                    properties.message_id or "",
-                    properties.headers or {},
-                    method.redelivered,
-                    properties.content_type,
-                    properties.timestamp,
-                )
-            )
-
-        self._amqp.basic_consume(queue, delivered, consumer_tag=tag)
+    def get(self, queue: str, on_answer: Callable[[Delivery | None], None]) -> None:
+        """Ask for one message; `on_answer(delivery)`, or None if the queue is empty. One at a time."""
+        self._on_get = on_answer
+        if not self._getting:
+            self._getting = True
+            self._amqp.add_callback(lambda _: self._on_get(None), [pika.spec.Basic.GetEmpty], one_shot=False)
+        self._amqp.basic_get(queue, lambda _, method, properties, body: self._on_get(_delivery(0, queue, method, properties, body)))
 
     def on_cancelled(self, callback: Callable[[str], None]) -> None:
         """`callback(consumer tag)` when the broker cancels a consumer, for example because its queue was deleted."""
@@ -272,7 +298,8 @@ class Channel:
 
     def cancel(self, tag: str, on_ok: Callable[[], None]) -> None:
         """Stop the consumer `tag`; what arrives until `on_ok` goes back to the queue."""
-        self._amqp.basic_cancel(tag, callback=lambda _: on_ok())
+        self._amqp.basic_cancel(tag, callback=lambda _: None)  # pika does not call back for a consumer that the broker ended
+        self.barrier(on_ok)
 
     def ack(self, tag: int, multiple: bool) -> None:
         """Acknowledge `tag`, with `multiple` all before it too."""
@@ -291,6 +318,10 @@ class Channel:
         else:
             self._amqp.queue_declare(what.name, durable=True, arguments=dict(what.arguments))
 
+    def declare_temporary(self, on_ok: Callable[[], None]) -> None:
+        """A queue that goes with the connection, to see that the broker does real work."""
+        self._amqp.queue_declare("", exclusive=True, auto_delete=True, callback=lambda _: on_ok())
+
     def unbind(self, what: Binding, on_ok: Callable[[], None]) -> None:
         """Remove a binding; no error if it is not there."""
         self._amqp.queue_unbind(what.queue, what.source, routing_key=what.key, callback=lambda _: on_ok())
@@ -306,6 +337,30 @@ class Channel:
     def delete(self, queue: str, on_ok: Callable[[], None]) -> None:
         """Delete a queue with what is in it."""
         self._amqp.queue_delete(queue, callback=lambda _: on_ok())
+
+    def close(self) -> None:
+        """Close it; what is unacked goes back to its queue."""
+        if self._amqp.is_open:
+            self._amqp.close()
+
+
+def _delivery(epoch: int, queue: str, method: Any, properties: Any, body: bytes) -> Delivery:
+    return Delivery(
+        epoch,
+        method.delivery_tag,
+        queue,
+        body,
+        _as_text(properties.message_id) or "",
+        properties.headers or {},
+        method.redelivered,
+        _as_text(properties.content_type),
+        properties.timestamp,
+    )
+
+
+def _as_text(value: str | bytes | None) -> str | None:
+    """A short string as text: pika hands out bytes where a foreign client wrote what is not UTF-8."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 def _causes(exc: BaseException) -> Iterator[BaseException]:
@@ -377,33 +432,31 @@ def probe(url: str, timeout: float = 5.0) -> None:
 
     timeout: seconds. Raises BrokerUnavailable or AccessRefused (which is one).
     """
-    parameters = pika.URLParameters(url)
-    parameters.socket_timeout = parameters.stack_timeout = parameters.blocked_connection_timeout = timeout
-    parameters.connection_attempts = 1
-    parameters.client_properties = {"connection_name": "chatlib probe", "product": "chatlib"}
-    done: list[BaseException | None] = []
-    loop = IOLoop()
+    outcome: Future[None] = Future()
 
-    def finish(exc: BaseException | None = None) -> None:
-        done.append(exc)
-        loop.stop()
+    def finish(error: BaseException | None = None) -> None:
+        if not outcome.done():
+            outcome.set_exception(error) if error else outcome.set_result(None)
 
-    def declare(channel: Any) -> None:
-        channel.add_on_close_callback(lambda _, exc: finish(exc))
-        channel.queue_declare("", exclusive=True, auto_delete=True, callback=lambda _: finish())
+    def start() -> None:
+        connection = Connection(
+            io,
+            url,
+            name="chatlib probe",
+            heartbeat=15,
+            attempt_timeout=timeout,
+            blocked_timeout=timeout,
+            on_ready=lambda: connection.open_channel(lambda channel: channel.declare_temporary(lambda: connection.close(finish)), finish),
+            on_lost=finish,
+            on_blocked=lambda _: None,  # an alarm stops publishing only
+            on_unblocked=lambda: None,
+        )
 
-    connection = SelectConnection(
-        parameters,
-        on_open_callback=lambda opened: opened.channel(on_open_callback=declare),
-        on_open_error_callback=lambda _, exc: finish(exc),
-        on_close_callback=lambda _, exc: finish(exc),
-        custom_ioloop=loop,
-    )
-    loop.call_later(timeout, lambda: finish(TimeoutError(f"no answer within {timeout:g} s")))
-    loop.start()
-    if connection.is_open:
-        loop.call_later(1.0, loop.stop)
-        connection.close()
-        loop.start()
-    if done[0] is not None:
-        raise explain(done[0], url)
+    io = IOThread("chatlib probe", finish)
+    try:
+        io.call(start)
+        outcome.result(timeout)
+    except FutureTimeout:
+        raise BrokerUnavailable(f"no AMQP answer from {masked(url)} within {timeout:g} s: the broker is frozen or still starting") from None
+    finally:
+        io.stop()

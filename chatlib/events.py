@@ -3,7 +3,8 @@
 ::
 
     outbox.stored -> publish.sent -> publish.confirmed | publish.returned | publish.nacked | publish.unknown
-      -> consume.delivered (or consume.dropped: a duplicate) -> handled -> acked | retried | dead
+      -> consume.delivered -> handled -> acked | retried | dead
+                           -> consume.dropped  (a duplicate of what was handled: acked, not shown)
 
 The same records feed the log, the hooks (`Chat.on_event`), the run's history and the checker,
 so one grep by message id follows a message through every hop.
@@ -29,7 +30,9 @@ __all__ = [
     "LEFT",
     "LINK",
     "NACKED",
+    "PAUSED",
     "RECEIPT",
+    "REPLAYED",
     "RETRIED",
     "RETURNED",
     "SENT",
@@ -57,8 +60,10 @@ ACKED: Final = "acked"  #: the ack was written to the broker
 RETRIED: Final = "retried"  #: will come back: user, attempt, reason, delay (seconds)
 DEAD: Final = "dead"  #: in the dead letters: user, attempt, reason
 RECEIPT: Final = "receipt"  #: a RECEIVE_MESSAGE reached the sender: user (who read), sender, state
-JOINED: Final = "group.joined"  #: the binding is on the broker: user, to
-LEFT: Final = "group.left"  #: the binding is gone: user, to
+REPLAYED: Final = "replayed"  #: from the dead letters back into the inbox of user
+PAUSED: Final = "paused"  #: a handler failed for everything, its inbox is left alone for a while: user, reason, seconds
+JOINED: Final = "group.joined"  #: the binding is on the broker: user, to, began (Unix seconds when it was asked for)
+LEFT: Final = "group.left"  #: the binding is gone: user, to, began
 LINK: Final = "link"  #: the link changed its state: state, reason
 FAULT_BEGAN: Final = "fault.began"  #: a fault was injected: name
 FAULT_ENDED: Final = "fault.ended"  #: a fault was healed: name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
@@ -10,22 +11,23 @@ from collections.abc import Callable
 from typing import Any
 
 from chatlib import events
+from chatlib.dead_letters import ATTEMPT, FAILURES, FIRST_ATTEMPT, FIRST_FAILURE, headers_of_death
 from chatlib.envelope import CONFIRMED, Delivery, Outgoing
-from chatlib.errors import DecodeError
+from chatlib.errors import BrokerUnavailable, ChatError, DecodeError
 from chatlib.events import Events
 from chatlib.handled import DONE, Handled
 from chatlib.link import Link
 from chatlib.messages import SEND_MESSAGE, ReceiveMessage, SendMessage, decode
-from chatlib.names import escape, retry_queue
+from chatlib.names import escape, retries_queue, retry_queue
 from chatlib.received import ReceivedMessage
 from chatlib.settings import Settings
 from chatlib.topology import DEAD, of_retry
 from chatlib.unread import Unread
 
-__all__ = ["ATTEMPT", "FAILURES", "Inbox"]
+__all__ = ["Inbox"]
 
-ATTEMPT = "x-chat-attempt"  #: header of a retried copy: the number of the delivery to come
-FAILURES = "x-chat-failures"  #: header: why each earlier attempt failed, oldest first
+_log = logging.getLogger("chatlib.inbox")
+
 MAX_FAILURES = 20  # reasons that travel with a message; enough for a story, bounded for the header
 MAX_REASON = 300  # characters of each reason
 
@@ -53,6 +55,7 @@ class Inbox:
         self._hops = hops
         self._on_arrival = on_arrival
         self._send_receipt = send_receipt
+        self.private = not settings.receipts  #: tell nobody what was received and read
         self._rng = random.Random()
         self._changed = threading.Condition()
         self._arrived: deque[Delivery] = deque()
@@ -63,7 +66,7 @@ class Inbox:
 
     def deliver(self, delivery: Delivery) -> None:
         """Put in a delivery. One of a message that is in somebody's hands now only renews how that one can be acked."""
-        attempt = _attempt(delivery)
+        attempt = _number(delivery, ATTEMPT)
         with self._changed:
             shown = self._in_hand.get((delivery.message_id, attempt))
             if shown is not None:
@@ -73,10 +76,12 @@ class Inbox:
             self._changed.notify()
         self._on_arrival()
 
-    def reset(self) -> None:
-        """The connection is gone: what was not shown yet will be handed out again, in the same order."""
+    def reset(self, queue: str) -> None:
+        """The consumer of `queue` is gone: what was not shown yet will be handed out again, in the same order."""
         with self._changed:
+            kept = [delivery for delivery in self._arrived if delivery.queue != queue]
             self._arrived.clear()
+            self._arrived.extend(kept)
 
     # ---- out: on any thread ----------------------------------------------------------------------------------------------
 
@@ -112,7 +117,7 @@ class Inbox:
             self._link.requeue(delivery)
 
     def _open(self, delivery: Delivery) -> ReceivedMessage | None:
-        attempt = _attempt(delivery)
+        attempt = _number(delivery, ATTEMPT)
         try:
             message = decode(delivery.body)
             if not isinstance(message, SendMessage):
@@ -164,16 +169,23 @@ class Inbox:
 
     def retry(self, received: ReceivedMessage, reason: str) -> None:
         """Publish a copy that waits in a retry queue; ack the original when the copy is confirmed, so that a death repeats."""
-        age = time.time() - received.timestamp.timestamp()
-        delay = self._settings.retry.delay_ms(received.attempt, age, self._rng)
+        first, first_failure = _number(received._delivery, FIRST_ATTEMPT), _first_failure(received)
+        delay = self._settings.retry.delay_ms(received.attempt - first + 1, time.time() - first_failure, self._rng)
         if delay is None:
             self.reject(received, reason)
             return
         if not self._take(received):
             return
         failures = [*received.failures, reason[:MAX_REASON]][-MAX_FAILURES:]
-        self._link.declare(of_retry(delay))
-        headers = {ATTEMPT: received.attempt + 1, FAILURES: failures}
+        try:
+            self._link.declare(of_retry(delay))
+        except BrokerUnavailable as exc:  # it will be handed out again anyway
+            self._again(received, str(exc))
+            return
+        except ChatError as exc:
+            self._bury(received._delivery, received.attempt, [*failures, f"no place to wait: {exc}"], received)
+            return
+        headers = {ATTEMPT: received.attempt + 1, FIRST_ATTEMPT: first, FAILURES: failures, FIRST_FAILURE: int(first_failure * 1000)}
 
         def outcome(_: Outgoing, result: str, why: str) -> None:
             if result == CONFIRMED:
@@ -185,7 +197,7 @@ class Inbox:
             else:
                 self._again(received, why)
 
-        self._republish(received._delivery, retry_queue(delay), headers, outcome)
+        self._republish(received._delivery, retry_queue(delay), retries_queue(self.user), headers, outcome)
 
     def reject(self, received: ReceivedMessage, reason: str) -> None:
         """To the dead letters, for good."""
@@ -196,7 +208,7 @@ class Inbox:
     def mark_read(self, received: ReceivedMessage) -> None:
         """One receipt for each sender: his last message up to this one in the conversation."""
         for sender, message_id in self._unread.take_up_to(received):
-            if self._settings.receipts:
+            if not self.private:
                 self._send_receipt(sender, ReceiveMessage(self.user, message_id, "read"))
 
     def _take(self, received: ReceivedMessage) -> bool:
@@ -219,37 +231,35 @@ class Inbox:
         self._link.requeue(delivery)
 
     def _tell_delivered(self, message: SendMessage) -> None:
-        if self._settings.receipts:
+        if not self.private:
             self._send_receipt(message.sender_id, ReceiveMessage(self.user, message.message_id, "delivered"))
 
     def _bury(self, delivery: Delivery, attempt: int, failures: list[str], received: ReceivedMessage | None = None) -> None:
-        reason = failures[-1] if failures else ""
-        headers = {
-            ATTEMPT: attempt,
-            FAILURES: [failure[:MAX_REASON] for failure in failures],
-            "x-chat-reason": reason[:MAX_REASON],
-            "x-chat-queue": delivery.queue,
-            "x-chat-dead-at": time.time(),
-        }
+        failures = [failure[:MAX_REASON] for failure in failures] or ["rejected"]
+        first_failure = _first_failure(received) if received else time.time()
+        headers = headers_of_death(queue=delivery.queue, attempt=attempt, failures=failures, first_failure=first_failure, now=time.time())
 
         def outcome(_: Outgoing, result: str, why: str) -> None:
             if result != CONFIRMED:
                 self._again(received, why) if received else self._link.requeue(delivery)
                 return
-            self._hops.emit(events.DEAD, delivery.message_id, user=self.user, attempt=attempt, reason=reason)
+            _log.warning("dead: message_id=%s in %s after %d attempts: %s", delivery.message_id, delivery.queue, attempt, failures[-1])
+            self._hops.emit(events.DEAD, delivery.message_id, user=self.user, attempt=attempt, reason=failures[-1])
             if received:
-                self._handled.add(self.user, received.message_id, DONE)
+                self._handled.add(self.user, received.message_id, attempt)  # a replay comes as a later attempt
                 self._release(received)
             else:
                 self._link.ack(delivery)
 
-        self._republish(delivery, DEAD.name, headers, outcome)
+        self._republish(delivery, DEAD.name, escape(self.user), headers, outcome)
 
-    def _republish(self, delivery: Delivery, exchange: str, headers: dict[str, Any], outcome: Callable[[Outgoing, str, str], None]) -> None:
+    def _republish(
+        self, delivery: Delivery, exchange: str, key: str, headers: dict[str, Any], outcome: Callable[[Outgoing, str, str], None]
+    ) -> None:
         self._link.publish(
             Outgoing(
                 exchange,
-                escape(self.user),
+                key,
                 delivery.body,
                 delivery.message_id,
                 SEND_MESSAGE,
@@ -262,6 +272,13 @@ class Inbox:
         )
 
 
-def _attempt(delivery: Delivery) -> int:
-    value = delivery.headers.get(ATTEMPT, 1)
-    return value if isinstance(value, int) and 1 <= value < DONE else 1
+def _number(delivery: Delivery, header: str) -> int:
+    """A count from 1 in a header that anybody may have written."""
+    value = delivery.headers.get(header, 1)
+    return int(value) if isinstance(value, int) and 1 <= value < DONE else 1
+
+
+def _first_failure(received: ReceivedMessage) -> float:
+    """When the first attempt failed, Unix seconds: now, if this was the first."""
+    value = received._delivery.headers.get(FIRST_FAILURE)
+    return value / 1000 if isinstance(value, int) else time.time()

@@ -16,6 +16,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
@@ -23,11 +24,12 @@ from chatlib import events
 from chatlib.admin import Admin, Request
 from chatlib.connection import Channel, IOThread
 from chatlib.envelope import Delivery, Outgoing
-from chatlib.errors import AccessRefused, BrokerUnavailable, ChatClosed, ChatError, UnknownHost
+from chatlib.errors import AccessRefused, BrokerUnavailable, ChatClosed, ChatError, TopologyMismatch, UnknownHost
 from chatlib.events import Events
 from chatlib.pair import Pair
 from chatlib.publisher import Publisher
 from chatlib.retry import backoff
+from chatlib.session import Session
 from chatlib.settings import Settings
 from chatlib.subscriber import Subscriber, Subscription
 from chatlib.topology import Binding, Declaration
@@ -156,21 +158,49 @@ class Link:
         self._admin.forget(self._admin.of_queue(queue))
         self._request(Request(lambda channel, done: channel.delete(queue, lambda: done(None))))
 
+    def session(self) -> Session:
+        """A channel of one's own, to be used from one thread and closed. Raises BrokerUnavailable, ChatClosed."""
+        session = Session(self._io, self._settings.request_timeout)
+
+        def run(_: Channel, done: Callable[[Any], None]) -> None:
+            assert self._pair
+
+            def opened(channel: Channel) -> None:
+                session.attach(channel)
+                done(None)
+
+            self._pair.open_channel(opened, session.lost)
+
+        self._request(Request(run))
+        return session
+
     def subscribe(
-        self, queue: str, on_delivery: Callable[[Delivery], None], on_reset: Callable[[], None] = lambda: None, *, wait: bool = True
+        self,
+        queue: str,
+        on_delivery: Callable[[Delivery], None],
+        on_reset: Callable[[str], None] = lambda _: None,
+        *,
+        declarations: Sequence[Declaration] = (),
+        wait: bool = True,
     ) -> Subscription:
         """Consume `queue` from now on, through every recovery.
 
-        With `wait`, and the link up, returns when the broker has the consumer.
+        declarations: made first. With `wait`, and the link up, returns when the broker has the consumer.
         """
         self._consumers += 1
         subscription = Subscription(queue, f"{self._name}.{self._consumers}", on_delivery, on_reset)
         # Registered with the subscriber when the request runs, so that recovery and this request never both consume.
-        self._request(Request(lambda _, done: self._subscriber.add(subscription, lambda: done(None))), wait=wait and self.is_up)
+        declare = _declaring(declarations)
+
+        def run(channel: Channel, done: Callable[[Any], None]) -> None:
+            declare(channel, lambda _: self._subscriber.add(subscription, lambda: done(None)))
+
+        self._request(Request(run, declarations), wait=wait and self.is_up)
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """Stop consuming; returns when the broker has stopped handing out, if the link is up."""
+        subscription.ended = True
         self._request(Request(lambda _, done: self._subscriber.remove(subscription, lambda: done(None))), wait=self.is_up)
 
     def wait_for_room(self, limit: int, timeout: float) -> bool:
@@ -260,7 +290,14 @@ class Link:
 
             declare(channel, declared)
 
-        self._admin.ask(Request(run), first=True)
+        def settled(future: Future[Any]) -> None:
+            if isinstance(error := future.exception(), TopologyMismatch):  # somebody else made it anew, in his own way: use that
+                _log.critical("the queue %s was made anew with other settings: %s", subscription.queue, error)
+                self._subscriber.again(subscription)
+
+        request = Request(run)
+        request.future.add_done_callback(settled)
+        self._admin.ask(request, first=True)
         self._work()
 
     # ---- on the I/O thread: connecting and recovering --------------------------------------------------------------------
@@ -299,11 +336,10 @@ class Link:
         self._work()
 
     def on_refused(self, error: ChatError) -> None:
-        """The broker closed the channel of requests: tell who asked, go on over another; unless recovery itself was refused."""
+        """The broker closed the channel of requests: tell who asked, go on over another; unless what every chat needs was refused."""
         if self._admin.refused(error) and self._pair:
             self._pair.reopen_admin()
         else:
-            _log.critical("the broker refuses what this chat declared before: %s", error)
             self._lost(error)
 
     def on_lost(self, pair: Pair, error: ChatError) -> None:
@@ -318,7 +354,7 @@ class Link:
             return
         if self._state is LinkState.CONNECTING:
             self._first_error = error
-            if isinstance(error, AccessRefused | UnknownHost) or time.monotonic() >= self._deadline:
+            if isinstance(error, AccessRefused | UnknownHost | TopologyMismatch) or time.monotonic() >= self._deadline:
                 self._become(LinkState.CLOSED, str(error))
                 return
         elif self.is_up:

@@ -81,6 +81,11 @@ class Management:
                 groups.setdefault(user, set()).add("#" + unescape(binding["routing_key"]))
         return {user: frozenset(addresses) for user, addresses in groups.items()}
 
+    def members(self, group: str) -> frozenset[str]:
+        """The names of the members of `group` (bare name)."""
+        address = f"#{group}"
+        return frozenset(user for user, addresses in self.memberships().items() if address in addresses)
+
     def close(self) -> None:
         """Close the HTTP connections."""
         self._http.close()

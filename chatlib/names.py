@@ -26,6 +26,7 @@ __all__ = [
     "inbox_queue",
     "parse_address",
     "receipts_queue",
+    "retries_queue",
     "retry_queue",
     "unescape",
     "user_of_queue",
@@ -144,12 +145,17 @@ def history_queue(group: str) -> str:
     return "history." + escape(group)
 
 
+def retries_queue(user: str) -> str:
+    """The queue to which messages for `user` come back after a retry's wait: "retries.<escaped name>"."""
+    return "retries." + escape(user)
+
+
 def retry_queue(milliseconds: int) -> str:
     """The queue (and the exchange in front of it) in which a message waits that long: "retry.<ms>"."""
     return f"retry.{milliseconds}"
 
 
 def user_of_queue(queue: str) -> str | None:
-    """The user whose inbox or receipts `queue` holds, or None for a queue of another kind."""
+    """The user whose inbox, receipts or retries `queue` holds, or None for a queue of another kind."""
     kind, _, escaped = queue.partition(".")
-    return unescape(escaped) if kind in ("inbox", "receipts") and escaped else None
+    return unescape(escaped) if kind in ("inbox", "receipts", "retries") and escaped else None

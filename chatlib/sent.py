@@ -6,11 +6,27 @@ import enum
 import threading
 from collections.abc import Callable
 from datetime import datetime
+from typing import NamedTuple
 
 from chatlib.errors import ChatClosed, ChatError, OutcomeUnknown
 from chatlib.messages import ReadStatus, SendMessage
 
-__all__ = ["SentMessage", "SentState"]
+__all__ = ["Progress", "SentMessage", "SentState"]
+
+
+class Progress(NamedTuple):
+    """How far a message has come: `delivered` and `read` of `of` people; `read` counts among `delivered`.
+
+    of: None where nobody can say who is in the group (no management API).
+    """
+
+    delivered: int
+    read: int
+    of: int | None
+
+    def __str__(self) -> str:
+        of = "?" if self.of is None else self.of
+        return f"{self.delivered} of {of} delivered, {self.read} read"
 
 
 class SentState(enum.StrEnum):
@@ -25,10 +41,11 @@ class SentState(enum.StrEnum):
 class SentMessage:
     """A message that was accepted by `send`; all attributes are live. Thread-safe."""
 
-    __slots__ = ("__weakref__", "_closed", "_error", "_events", "_message", "_receipts", "_state", "_watchers")
+    __slots__ = ("__weakref__", "_closed", "_count_members", "_error", "_events", "_message", "_receipts", "_state", "_watchers")
 
-    def __init__(self, message: SendMessage) -> None:
+    def __init__(self, message: SendMessage, count_members: Callable[[SentMessage], int | None]) -> None:
         self._message = message
+        self._count_members = count_members
         self._state = SentState.PENDING
         self._error: ChatError | None = None
         self._closed = False
@@ -75,6 +92,13 @@ class SentMessage:
     def receipts(self) -> dict[str, ReadStatus]:
         """Who has received it, and how far: {"bob": "read"}. A copy; ask again for news."""
         return dict(self._receipts)
+
+    @property
+    def progress(self) -> Progress:
+        """Delivered and read, of how many: counted over those who are members now. Asks the broker about a group, so not for hot paths."""
+        read = sum(status == "read" for status in self._receipts.values())
+        of = 1 if self.to.startswith("@") else self._count_members(self)
+        return Progress(len(self._receipts), read, of)
 
     def wait(self, timeout: float = 30.0) -> SentMessage:
         """Return itself when the broker has the message on disk.

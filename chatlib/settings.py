@@ -38,6 +38,8 @@ class Settings:
     """Messages that may wait for a confirm. Beyond it `send` waits (back-pressure), then raises OutboxFull."""
     send_timeout: float = 10.0
     """Seconds that `send` waits for room in a full outbox."""
+    sync: bool = False
+    """Wait for the disk at each `send` (with a `data_dir`): also against power loss, for a disk write each; `send_many` pays one."""
     inbox_limit: int = 100_000
     """Messages that may wait for an absent user; beyond it the sender is told (InboxFull)."""
     max_content_bytes: int = 64 * 1024

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,7 @@ __all__ = ["Store"]
 
 _SCHEMA_VERSION = 1
 _SCHEMA = """
-CREATE TABLE outbox (
-    seq INTEGER PRIMARY KEY, message_id TEXT NOT NULL, sender TEXT NOT NULL, address TEXT NOT NULL, body BLOB NOT NULL, at REAL NOT NULL
-);
+CREATE TABLE outbox (seq INTEGER PRIMARY KEY, message_id TEXT NOT NULL, body BLOB NOT NULL, at REAL NOT NULL);
 CREATE INDEX outbox_by_id ON outbox (message_id);
 CREATE TABLE handled (seq INTEGER PRIMARY KEY, user TEXT NOT NULL, message_id TEXT NOT NULL, attempt INTEGER NOT NULL);
 """
@@ -86,48 +84,47 @@ class Store:
             return OutboxDamaged(self._damaged(text))
         return OutboxError(f"{self.path}: {text}")
 
-    def _write(self, statement: str, rows: Iterable[tuple[Any, ...]], one: bool = False) -> None:
+    def _write(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
         if os.getpid() != self._pid:
             raise OutboxError("this Chat was opened before a fork: connect again in the child, with a data_dir of its own")
         with self._lock:
             try:
-                if one:
-                    self._db.execute(statement, next(iter(rows)))
+                if len(rows) == 1:
+                    self._db.execute(statement, rows[0])
                 else:
-                    self._db.execute("BEGIN")
-                    try:
-                        self._db.executemany(statement, rows)
-                        self._db.execute("COMMIT")
-                    except BaseException:
-                        self._db.execute("ROLLBACK")
-                        raise
+                    self._write_all(statement, rows)
             except sqlite3.Error as exc:
                 raise self._explain(exc) from exc
 
-    def add(self, message_id: str, sender: str, address: str, body: bytes, at: float) -> None:
-        """Accept one message: it is committed when this returns. Raises OutboxFull or OutboxError: then it was not accepted."""
-        self._write(
-            "INSERT INTO outbox(message_id, sender, address, body, at) VALUES (?,?,?,?,?)",
-            [(message_id, sender, address, body, at)],
-            one=True,
-        )
+    def _write_all(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        self._db.execute("BEGIN")
+        try:
+            self._db.executemany(statement, rows)
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:  # some failures, such as a full disk, have rolled back already
+                self._db.execute("ROLLBACK")
+            raise
 
-    def add_many(self, rows: Iterable[tuple[str, str, str, bytes, float]]) -> None:
-        """Accept many in one transaction: all or none."""
-        self._write("INSERT INTO outbox(message_id, sender, address, body, at) VALUES (?,?,?,?,?)", rows)
+    def add(self, messages: Sequence[tuple[str, bytes, float]]) -> None:
+        """Accept messages, all or none: (message_id, body, Unix seconds). They are committed when this returns.
+
+        Raises OutboxFull or OutboxError: then nothing was accepted.
+        """
+        self._write("INSERT INTO outbox(message_id, body, at) VALUES (?,?,?)", messages)
 
     def remove(self, message_ids: Iterable[str]) -> None:
         """Their outcome is known: they need not be sent again."""
         self._write("DELETE FROM outbox WHERE message_id=?", [(message_id,) for message_id in message_ids])
 
-    def waiting(self) -> list[tuple[str, str, str, bytes, float]]:
-        """What has no outcome yet, in the order of sending: (message_id, sender, address, body, Unix seconds)."""
+    def waiting(self) -> list[tuple[bytes, float]]:
+        """What has no outcome yet, in the order of sending: (body, Unix seconds)."""
         with self._lock:
-            return self._db.execute("SELECT message_id, sender, address, body, at FROM outbox ORDER BY seq").fetchall()
+            return self._db.execute("SELECT body, at FROM outbox ORDER BY seq").fetchall()
 
     def add_handled(self, user: str, message_id: str, attempt: int) -> None:
         """Remember that `user` is done with this attempt at the message."""
-        self._write("INSERT INTO handled(user, message_id, attempt) VALUES (?,?,?)", [(user, message_id, attempt)], one=True)
+        self._write("INSERT INTO handled(user, message_id, attempt) VALUES (?,?,?)", [(user, message_id, attempt)])
 
     def handled(self, limit: int) -> list[tuple[str, str, int]]:
         """The last `limit` handled ids, oldest first: (user, message_id, attempt). Older ones are forgotten here and now."""
@@ -138,7 +135,7 @@ class Store:
 
     def trim_handled(self, limit: int) -> None:
         """Forget all but about the last `limit` handled ids."""
-        self._write("DELETE FROM handled WHERE seq <= (SELECT MAX(seq) FROM handled) - ?", [(limit,)], one=True)
+        self._write("DELETE FROM handled WHERE seq <= (SELECT MAX(seq) FROM handled) - ?", [(limit,)])
 
     def close(self) -> None:
         """Close the file; idempotent."""

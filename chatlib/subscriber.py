@@ -20,13 +20,13 @@ __all__ = ["Subscriber", "Subscription"]
 class Subscription:
     """A consumer of `queue`. Both callbacks run on the I/O thread.
 
-    on_reset: the connection was lost, and the broker will hand out again what was not acked.
+    on_reset(queue): the connection was lost, and the broker will hand out again what was not acked.
     """
 
     queue: str
     tag: str
     on_delivery: Callable[[Delivery], None]
-    on_reset: Callable[[], None]
+    on_reset: Callable[[str], None]
     ended: bool = False  #: nobody wants it any more, even if the broker could not be told yet
 
 
@@ -69,7 +69,7 @@ class Subscriber:
         self.epoch += 1
         self._acks.clear()
         for subscription in self._subscriptions.values():
-            subscription.on_reset()
+            subscription.on_reset(subscription.queue)
 
     def add(self, subscription: Subscription, on_ok: Callable[[], None]) -> None:
         """Consume, now and after every `attach`; `on_ok()` when the broker has the consumer. Twice is once."""
@@ -90,7 +90,7 @@ class Subscriber:
         """The broker ended a consumer (its queue was deleted): whose it was, or None if it had been removed."""
         subscription = self._subscriptions.get(tag)
         if subscription:
-            subscription.on_reset()
+            subscription.on_reset(subscription.queue)
         return subscription
 
     def again(self, subscription: Subscription) -> None:

@@ -4,8 +4,9 @@
 
     chat.users     direct   key = user    -> inbox.<user>       SEND_MESSAGE to one user
     chat.groups    direct   key = group   -> inbox.<member> ..  SEND_MESSAGE to a group; a membership is a binding
+                   direct   key = group   -> history.<group>    what was said there (a stream), if it is kept
     chat.receipts  direct   key = sender  -> receipts.<sender>  RECEIVE_MESSAGE
-    retry.<ms>     fanout                 -> retry.<ms>         waits there, then dead-letters to chat.users under the same key
+    retry.<ms>     fanout                 -> retry.<ms>         waits there, then dead-letters to retries.<user>
     chat.dead      fanout                 -> dead-letters       what failed for good or could not be read
 
 Everything is durable. RabbitMQ does the fan-out, in one hop: a message to a group is published once.
@@ -17,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from chatlib.names import DEAD_LETTERS, escape, inbox_queue, receipts_queue, retry_queue
+from chatlib.names import DEAD_LETTERS, escape, history_queue, inbox_queue, receipts_queue, retries_queue, retry_queue
 
 __all__ = [
     "BASE",
@@ -30,6 +31,8 @@ __all__ = [
     "Exchange",
     "Queue",
     "membership",
+    "of_history",
+    "of_retries",
     "of_retry",
     "of_user",
 ]
@@ -111,5 +114,23 @@ def of_retry(milliseconds: int, queue_type: QueueType = "classic") -> tuple[Decl
     """A place to wait `milliseconds`. One queue for each delay: a TTL acts at the head of a queue only,
     so mixed delays in one queue would wait for the longest (measured: 0.2 s behind 3 s took 3 s)."""
     name = retry_queue(milliseconds)
-    queue = _queue(name, queue_type, message_ttl=milliseconds, dead_letter_exchange=USERS.name)
+    queue = _queue(name, queue_type, message_ttl=milliseconds, dead_letter_exchange="")  # the key names the queue
     return (Exchange(name, "fanout"), queue, Binding(name, name))
+
+
+def of_retries(user: str, queue_type: QueueType = "classic") -> tuple[Declaration, ...]:
+    """Where retried messages of `user` come back. Not the inbox: that has a limit, and what a broker dead-letters to a full
+    queue is dropped without a word (dead-lettering is not confirmed). Made when somebody begins to handle his messages.
+    """
+    return (_queue(retries_queue(user), queue_type),)
+
+
+def of_history(group: str, *, max_age: str, max_bytes: int) -> tuple[Declaration, ...]:
+    """The stream that keeps what is said in `group` (bare name).
+
+    max_age: RabbitMQ's notation, "7D", "12h", "30m", "3600s". max_bytes: whole segments go when it grows beyond; a segment holds
+    a tenth of that, at most 50 MB, so that retention by size works for small histories too.
+    """
+    segment = max(1_000_000, min(50_000_000, max_bytes // 10))
+    stream = _queue(history_queue(group), "stream", max_age=max_age, max_length_bytes=max_bytes, stream_max_segment_size_bytes=segment)
+    return (stream, Binding(GROUPS.name, stream.name, escape(group)))

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from chatlib import events
 from chatlib.errors import ChatError, InvalidAddress
 from chatlib.inbox import Inbox
 from chatlib.link import Subscription
-from chatlib.names import inbox_queue, parse_address, receipts_queue
+from chatlib.names import inbox_queue, parse_address, receipts_queue, retries_queue
 from chatlib.received import ReceivedMessage
 from chatlib.sent import SentMessage
-from chatlib.topology import membership
+from chatlib.topology import membership, of_retries
 from chatlib.workers import Serial
 
 if TYPE_CHECKING:
@@ -45,10 +46,15 @@ class ChatUser:
         self._chat = chat
         self._lock = threading.RLock()
         self._handler: Handler | None = None
+        self._pause_after: int | None = None
+        self._pause_for = 0.0
+        self._failed = 0  # in a row
+        self._paused_until = 0.0
         self._handling: Serial = chat._workers.serial(self._handle_next)
-        self._inbox = Inbox(name, chat._link, chat.settings, chat._handled, chat._hops, self._arrived, chat._send_receipt)
+        self._inbox = Inbox(name, chat._link, chat.settings, chat._handled, chat._hops, self._arrived, chat._receipts.publish)
         self._subscriptions: list[Subscription] = []
         self._online = False
+        self._listening = False
         self._joined: set[str] = set()
         self._left: set[str] = set()
 
@@ -62,13 +68,29 @@ class ChatUser:
         """Whether his inbox is being emptied by this Chat."""
         return self._online
 
+    @property
+    def private(self) -> bool:
+        """Whether he keeps to himself what he received and read (no RECEIVE_MESSAGE). Can be set; begins as `not Settings.receipts`."""
+        return self._inbox.private
+
+    @private.setter
+    def private(self, value: bool) -> None:
+        self._inbox.private = value
+
     def send(self, to: str, content: str) -> SentMessage:
         """Accept `content` for "@user" or "#group" and return at once; sending goes on in the background, through any failure.
 
         A user need not be a member to write to a group, nor online. Raises InvalidAddress, InvalidName, InvalidContent,
         OutboxFull (after `send_timeout` seconds without room) or another OutboxError, ChatClosed: then nothing was accepted.
         """
-        return self._chat._send(self.name, to, content)
+        return self.send_many([(to, content)])[0]
+
+    def send_many(self, messages: Iterable[tuple[str, str]]) -> list[SentMessage]:
+        """Accept many (address, content) pairs at once, all or none, in their order; with a `data_dir` in one disk transaction.
+
+        Raises as `send`.
+        """
+        return self._chat._send(self.name, messages)
 
     def receive(self, limit: int | None = None, timeout: float = 2.0) -> Iterator[ReceivedMessage]:
         """The messages for him, oldest first; ends after `limit` of them, or when nothing came for `timeout` seconds.
@@ -78,6 +100,7 @@ class ChatUser:
         """
         if self._handler is not None:
             raise ChatError(f"{self.name!r} has a handler that takes his messages: remove it with on_message(None) to use receive()")
+        self._listen()
         return self._receive(limit, timeout)
 
     def _receive(self, limit: int | None, timeout: float) -> Iterator[ReceivedMessage]:
@@ -89,14 +112,20 @@ class ChatUser:
             count += 1
             yield received
 
-    def on_message(self, handler: Handler | None) -> None:
+    def on_message(self, handler: Handler | None, *, pause_after: int | None = None, pause_for: float = 5.0) -> None:
         """Call `handler(message)` for each message, in order, on a thread of chatlib: ack when it returns, retry when it raises.
 
         A handler may settle the message itself. None removes the handler.
+        pause_after: after that many failures in a row, of whatever messages, leave the inbox alone for `pause_for` seconds,
+        instead of using up the attempts of every message while something that all of them need is down; then one message is
+        tried, and another failure pauses again (a circuit breaker at the consumer). None: never.
         """
+        if pause_after is not None and pause_after < 1:
+            raise ValueError(f"pause_after counts failures in a row, so it is at least 1, got {pause_after}")
         with self._lock:
-            self._handler = handler
+            self._handler, self._pause_after, self._pause_for, self._failed = handler, pause_after, pause_for, 0
         if handler is not None:
+            self._listen()
             self._handling.wake()
 
     def join(self, group: str) -> None:
@@ -104,19 +133,19 @@ class ChatUser:
 
         Raises InvalidAddress, InvalidName, BrokerUnavailable.
         """
-        name = self._group(group)
+        name, began = self._group(group), time.time()
         self._chat._link.declare([membership(self.name, name)])
         self._joined.add(f"#{name}")
         self._left.discard(f"#{name}")
-        self._chat._hops.emit(events.JOINED, user=self.name, to=f"#{name}")
+        self._chat._hops.emit(events.JOINED, user=self.name, to=f"#{name}", began=began)
 
     def leave(self, group: str) -> None:
         """Stop being a member. What is in his inbox already stays there. Raises as `join`; no error for a stranger."""
-        name = self._group(group)
+        name, began = self._group(group), time.time()
         self._chat._link.unbind(membership(self.name, name))
         self._joined.discard(f"#{name}")
         self._left.add(f"#{name}")
-        self._chat._hops.emit(events.LEFT, user=self.name, to=f"#{name}")
+        self._chat._hops.emit(events.LEFT, user=self.name, to=f"#{name}", began=began)
 
     @property
     def groups(self) -> Groups:
@@ -143,9 +172,24 @@ class ChatUser:
             self._online = True
             link = self._chat._link
             self._subscriptions = [
-                link.subscribe(receipts_queue(self.name), self._chat._receipts.put, lambda: None, wait=False),
+                link.subscribe(receipts_queue(self.name), self._chat._receipts.deliver, wait=False),
                 link.subscribe(inbox_queue(self.name), self._inbox.deliver, self._inbox.reset, wait=wait),
             ]
+            if self._listening:
+                self._subscribe_to_retries()
+
+    def _listen(self) -> None:
+        """Somebody begins to handle his messages: from now on some may be retried, and come back on a queue of their own."""
+        with self._lock:
+            if not self._listening:
+                self._listening = True
+                if self._online:
+                    self._subscribe_to_retries()
+
+    def _subscribe_to_retries(self) -> None:
+        queue, declarations = retries_queue(self.name), of_retries(self.name)
+        link, inbox = self._chat._link, self._inbox
+        self._subscriptions.append(link.subscribe(queue, inbox.deliver, inbox.reset, declarations=declarations, wait=False))
 
     def go_offline(self) -> None:
         """Take nothing more: the inbox keeps collecting. What was not shown yet goes back there, in its place; sending goes on."""
@@ -173,7 +217,7 @@ class ChatUser:
     def _handle_next(self) -> bool:
         """One step of the handler's thread: whether there may be more to do."""
         handler = self._handler
-        if handler is None:
+        if handler is None or self.is_paused:
             return False
         received = self._inbox.next(0)
         if received is None:
@@ -181,12 +225,29 @@ class ChatUser:
         try:
             handler(received)
         except Exception as exc:  # noqa: BLE001  whatever the handler raised: that is what retry is for
-            _log.warning("the handler of %s failed at message_id=%s attempt=%d: %r", self.name, received.message_id, received.attempt, exc)
+            _log.info("the handler of %s failed at message_id=%s attempt=%d: %r", self.name, received.message_id, received.attempt, exc)
             _log.debug("traceback", exc_info=True)
+            self._failed += 1
             received.retry(f"{type(exc).__name__}: {exc}")
+            if self._pause_after is not None and self._failed >= self._pause_after:
+                self._pause(repr(exc))
         else:
+            self._failed = 0
             received.ack()
         return True
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether his handler failed too often in a row and his inbox is left alone for now."""
+        return time.monotonic() < self._paused_until
+
+    def _pause(self, reason: str) -> None:
+        _log.warning("the handler of %s failed %d times in a row: paused for %g s", self.name, self._failed, self._pause_for)
+        self._paused_until = time.monotonic() + self._pause_for
+        self._chat._hops.emit(events.PAUSED, user=self.name, reason=reason, seconds=self._pause_for)
+        timer = threading.Timer(self._pause_for, self._handling.wake)
+        timer.daemon = True
+        timer.start()
 
     def __repr__(self) -> str:
         return f"<ChatUser {self.name} {'online' if self._online else 'offline'}>"

@@ -1,0 +1,117 @@
+"""What was said in a group, kept in a stream: read again from any time, or the last n, also after everybody has acked.
+
+A stream has no end to wait for. So that reading ends, a reader writes a mark first and reads up to it:
+exactly what was there when he began. Marks are small and never shown.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from chatlib.envelope import CONFIRMED, Delivery, Outgoing
+from chatlib.errors import BrokerUnavailable, ChatError, DecodeError, OutcomeUnknown
+from chatlib.link import Link
+from chatlib.messages import SendMessage, decode, new_message_id
+from chatlib.names import history_queue
+
+__all__ = ["History"]
+
+MARK: Final = "HISTORY_MARK"  # AMQP type of the marks
+PREFETCH: Final = 200  # a stream's consumer must have one; acks are its credit
+PAUSE: Final = 5.0  # seconds without a message before reading is given up: the mark is known to be there
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The history of `group` (bare name), as kept by `Chat.group(..., history=True)`."""
+
+    link: Link
+    group: str
+
+    @property
+    def queue(self) -> str:
+        """The stream on the broker."""
+        return history_queue(self.group)
+
+    def read(self, *, last: int | None = None, since: datetime | float | None = None) -> Iterator[SendMessage]:
+        """The messages, oldest first; ends with what was there at the call.
+
+        last: only that many. since: only those sent at or after this moment (aware datetime or Unix seconds).
+        Raises ChatError if no history is kept, BrokerUnavailable, ValueError for a naive datetime or last < 0.
+        """
+        if last is not None and last < 0:
+            raise ValueError(f"last counts messages, so it is at least 0, got {last}")
+        moment = _moment(since)
+        if last is None:
+            return self._between("first" if moment is None else moment, self._mark(), moment)
+        return iter(self._last(last, moment))
+
+    def _last(self, count: int, since: datetime | None) -> list[SendMessage]:
+        mark = self._mark()
+        end = self._offset_of(mark)
+        back = count + 10  # a few more, for the marks among them
+        while True:
+            start = max(0, end - back)
+            found = deque(self._between(start, mark, since), maxlen=count)
+            if len(found) == count or start == 0:
+                return list(found)
+            back *= 4
+
+    def _mark(self) -> str:
+        """Write a mark; its id, once the stream has it."""
+        mark, done, results = "mark-" + new_message_id(), threading.Event(), []
+
+        def outcome(_: Outgoing, result: str, why: str) -> None:
+            results.append((result, why))
+            done.set()
+
+        self.link.publish(Outgoing("", self.queue, b"", mark, MARK, int(time.time()), outcome))
+        if not done.wait(15):
+            raise OutcomeUnknown(f"no answer about the history of #{self.group} within 15 s (the link is {self.link.state.value})")
+        if results[0][0] != CONFIRMED:
+            raise ChatError(f"no history is kept of #{self.group}: begin with chat.group('#{self.group}', history=True)")
+        return mark
+
+    def _offset_of(self, mark: str) -> int:
+        for delivery in self._deliveries("last"):
+            if delivery.message_id == mark:
+                return int(delivery.headers["x-stream-offset"])
+        raise BrokerUnavailable(f"the history of #{self.group} did not answer: try again")
+
+    def _between(self, start: str | int | datetime, mark: str, since: datetime | None) -> Iterator[SendMessage]:
+        for delivery in self._deliveries(start):
+            if delivery.message_id == mark:
+                return
+            if not delivery.body:
+                continue  # somebody's mark
+            try:
+                message = decode(delivery.body)
+            except DecodeError:
+                continue  # somebody else's bytes: shown to nobody, kept by the stream
+            if isinstance(message, SendMessage) and (since is None or message.timestamp >= since):
+                yield message
+
+    def _deliveries(self, start: str | int | datetime) -> Iterator[Delivery]:
+        offset: Any = start
+        with self.link.session() as session:
+            session.consume(self.queue, PREFETCH, stream_offset=offset)
+            while True:
+                delivery = session.next(PAUSE)
+                if delivery is None:
+                    raise BrokerUnavailable(f"the history of #{self.group} stopped answering for {PAUSE:g} s: read it again")
+                session.ack(delivery)
+                yield delivery
+
+
+def _moment(since: datetime | float | None) -> datetime | None:
+    if since is None or isinstance(since, int | float):
+        return None if since is None else datetime.fromtimestamp(since, UTC)
+    if since.tzinfo is None:
+        raise ValueError("since must be an aware datetime: datetime(..., tzinfo=UTC), or Unix seconds")
+    return since.astimezone(UTC)

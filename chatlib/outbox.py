@@ -1,0 +1,168 @@
+"""The outbox: what was accepted by `send`, until the broker has spoken about it.
+
+Accepting comes first (with a `Store` it is on disk before `send` returns), the network later. What has no outcome when the
+process dies is sent by the next one that opens the same `data_dir`: the same ids, in the same order.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+
+from chatlib import events
+from chatlib.envelope import CONFIRMED, REJECTED, Outgoing
+from chatlib.errors import ChatClosed, ChatError, InboxFull, OutboxFull, Unroutable
+from chatlib.events import Events
+from chatlib.link import Link
+from chatlib.messages import SEND_MESSAGE, SendMessage, check_content, compose, decode, new_message_id
+from chatlib.names import escape, parse_address
+from chatlib.sent import SentMessage, SentState
+from chatlib.settings import Settings
+from chatlib.store import Store
+from chatlib.topology import GROUPS, USERS
+from chatlib.workers import Workers
+
+__all__ = ["Outbox"]
+
+_address = lru_cache(maxsize=4096)(parse_address)
+
+
+class Outbox:
+    """Accepts messages, hands them to the link, keeps them until their outcome. Thread-safe.
+
+    who_is_full(message): the names of those whose inbox is at its limit, asked when a message was refused.
+    count_members(message): how many people it is for, or None. on_accepted(message): before it is handed to the link.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        settings: Settings,
+        store: Store | None,
+        hops: Events,
+        workers: Workers,
+        who_is_full: Callable[[SentMessage], Sequence[str]],
+        count_members: Callable[[SentMessage], int | None],
+        on_accepted: Callable[[SentMessage], None],
+    ) -> None:
+        self._link = link
+        self._settings = settings
+        self._store = store
+        self._hops = hops
+        self._workers = workers
+        self._who_is_full = who_is_full
+        self._count_members = count_members
+        self._on_accepted = on_accepted
+        self._lock = threading.Lock()
+        self._closed = False
+        self._settled: deque[str] = deque()  # outcomes known, not yet taken out of the store
+        self._tidy = workers.serial(self._forget_settled)
+        self.sent: weakref.WeakValueDictionary[str, SentMessage] = weakref.WeakValueDictionary()
+
+    def accept(self, sender: str, pairs: Iterable[tuple[str, str]]) -> list[SentMessage]:
+        """Accept (address, content) pairs from `sender`, all or none, in order; with a store in one transaction.
+
+        Raises InvalidAddress, InvalidName, InvalidContent, OutboxFull, OutboxError, ChatClosed.
+        """
+        checked = [(_address(to), check_content(content, self._settings.max_content_bytes)) for to, content in pairs]
+        self._wait_for_room(len(checked))
+        with self._lock:  # ids, the store and the link agree on the order
+            if self._closed:
+                raise ChatClosed("this chat is closed: make a new one with chatlib.connect")
+            now = time.time()
+            messages = [compose(new_message_id(now), sender, address, content, now) for address, content in checked]
+            bodies = [message.encode() for message in messages]
+            if self._store:
+                self._store.add([(message.message_id, body, now) for message, body in zip(messages, bodies, strict=True)])
+            return [self._hand_over(message, body, now) for message, body in zip(messages, bodies, strict=True)]
+
+    def send_what_was_left(self) -> int:
+        """Hand over what an earlier process accepted and did not see confirmed; how many that were."""
+        waiting = self._store.waiting() if self._store else []
+        for body, at in waiting:
+            message = decode(body)
+            assert isinstance(message, SendMessage)
+            self._hand_over(message, body, at)
+        return len(waiting)
+
+    def _hand_over(self, message: SendMessage, body: bytes, at: float) -> SentMessage:
+        to = message.to
+        if self._hops.wanted:
+            self._hops.emit(events.STORED, message.message_id, user=message.sender_id, to=to)
+        sent = SentMessage(message, self._count_members)
+        self.sent[message.message_id] = sent
+        self._on_accepted(sent)
+        exchange, name = (GROUPS, message.group_id) if message.group_id is not None else (USERS, message.recipient_id)
+
+        def outcome(_: Outgoing, result: str, why: str) -> None:
+            self._on_outcome(sent, result, why)
+
+        key = escape(name or "")
+        self._link.publish(
+            Outgoing(exchange.name, key, body, message.message_id, SEND_MESSAGE, int(at), outcome, user=message.sender_id, to=to)
+        )
+        return sent
+
+    def _wait_for_room(self, count: int) -> None:
+        """Back-pressure: with a full outbox `send` waits, and then refuses."""
+        limit = self._settings.outbox_limit
+        if count > limit:
+            raise OutboxFull(f"{count:,} messages at once do not fit in an outbox of {limit:,}: nothing was accepted; send fewer at a time")
+        if self._link.unconfirmed + count <= limit or self._link.wait_for_room(limit - count + 1, self._settings.send_timeout):
+            return
+        raise OutboxFull(
+            f"{self._link.unconfirmed:,} messages wait for the broker (the link is {self._link.state.value}) and Settings.outbox_limit is "
+            f"{limit:,}: nothing was accepted; send again when the broker is back"
+        )
+
+    def _on_outcome(self, sent: SentMessage, result: str, why: str) -> None:
+        """On the I/O thread: the broker has spoken."""
+        if result == CONFIRMED:
+            sent._settle(SentState.CONFIRMED, None)
+        elif result == REJECTED:
+            self._workers.submit(lambda: self._reject(sent))  # to say whose inbox is full, the broker has to be asked
+        else:
+            what = f"the group {sent.to} has no members" if sent.to.startswith("#") else f"there is no user {sent.to}"
+            advice = "sign up or join first, then send again"
+            sent._settle(SentState.RETURNED, Unroutable(f"{what}: {sent.message_id} was returned ({why}); {advice}"))
+        if self._store:
+            self._settled.append(sent.message_id)
+            self._tidy.wake()
+
+    def _reject(self, sent: SentMessage) -> None:
+        """On a worker."""
+        try:
+            who = tuple(self._who_is_full(sent))
+        except ChatError:
+            who = ()
+        names = ", ".join(f"@{name}" for name in who) or ("somebody's" if sent.to.startswith("#") else sent.to)
+        others = "; the other members have it: do not send it again" if sent.to.startswith("#") else ""
+        sent._settle(SentState.REJECTED, InboxFull(f"inbox full: {names} (in {sent.to}) did not take {sent.message_id}{others}", who))
+
+    def _forget_settled(self) -> bool:
+        """Take out of the store what has its outcome, many at a time."""
+        if not self._settled or not self._store:
+            return False
+        ids: list[str] = []
+        while self._settled and len(ids) < 1000:
+            ids.append(self._settled.popleft())
+        self._store.remove(ids)
+        return bool(self._settled)
+
+    def refuse(self) -> None:
+        """Accept nothing more: the chat is closing."""
+        with self._lock:
+            self._closed = True
+
+    def close(self) -> int:
+        """Tell those who wait; how many messages have no outcome. Call it when the link is closed."""
+        pending = [sent for sent in list(self.sent.values()) if sent.state is SentState.PENDING]
+        for sent in pending:
+            sent._close()
+        while self._forget_settled():
+            pass
+        return len(pending)

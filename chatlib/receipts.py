@@ -1,0 +1,112 @@
+"""Receipts, both ways: telling senders that their messages were delivered or read, and hearing it about one's own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Final
+
+from chatlib import events
+from chatlib.envelope import Delivery, Outgoing
+from chatlib.errors import DecodeError
+from chatlib.events import Events
+from chatlib.link import Link
+from chatlib.messages import RECEIVE_MESSAGE, ReceiveMessage, decode
+from chatlib.names import escape
+from chatlib.sent import SentMessage
+from chatlib.topology import RECEIPTS
+from chatlib.workers import Mailbox, Workers
+
+__all__ = ["Receipts"]
+
+_log = logging.getLogger("chatlib.receipts")
+
+REACH: Final = 10_000
+"""Sent messages of one conversation that a cumulative "read" can still reach back to."""
+
+
+class Receipts:
+    """sent: the messages of this chat that somebody still holds, by id."""
+
+    def __init__(self, link: Link, sent: Mapping[str, SentMessage], hops: Events, workers: Workers) -> None:
+        self._link = link
+        self._sent = sent
+        self._hops = hops
+        self._lock = threading.Lock()
+        self._conversations: dict[tuple[str, str], deque[str]] = {}
+        self._mailbox = Mailbox(workers, self._receive)
+
+    def publish(self, sender: str, receipt: ReceiveMessage) -> None:
+        """Tell `sender`; resent until confirmed, like any message."""
+        body, to = receipt.encode(), f"@{sender}"
+        self._link.publish(
+            Outgoing(
+                RECEIPTS.name,
+                escape(sender),
+                body,
+                receipt.receipt_id,
+                RECEIVE_MESSAGE,
+                int(time.time()),
+                _no_matter,
+                user=receipt.recipient_id,
+                to=to,
+            )
+        )
+
+    def expect(self, sent: SentMessage) -> None:
+        """`sent` is on its way: a "read" for a later message of its conversation will cover it."""
+        key = sent.sender_id, sent.to
+        conversation = self._conversations.get(key)
+        if conversation is None:
+            with self._lock:
+                conversation = self._conversations.setdefault(key, deque(maxlen=REACH))
+        conversation.append(sent.message_id)
+
+    def deliver(self, delivery: Delivery) -> None:
+        """On the I/O thread: a delivery from a queue of receipts."""
+        self._mailbox.put(delivery)
+
+    def _receive(self, delivery: object) -> None:
+        """On a worker, in order."""
+        assert isinstance(delivery, Delivery)
+        try:
+            receipt = decode(delivery.body)
+            if not isinstance(receipt, ReceiveMessage):
+                raise DecodeError("a SEND_MESSAGE does not belong in a queue of receipts", delivery.body)
+        except DecodeError as exc:
+            _log.warning("dropped from %s what is no receipt: %s", delivery.queue, exc)
+        else:
+            self._apply(receipt)
+        self._link.ack(delivery)
+
+    def _apply(self, receipt: ReceiveMessage) -> None:
+        sent = self._sent.get(receipt.message_id)
+        if sent is None:  # its SentMessage is gone, or another process sent it: only the hooks hear of it
+            self._tell(receipt.message_id, receipt)
+            return
+        if not sent._receipt(receipt.recipient_id, receipt.read_status):
+            return
+        self._tell(receipt.message_id, receipt)
+        if receipt.read_status == "read":
+            self._read_up_to(sent, receipt)
+
+    def _read_up_to(self, sent: SentMessage, receipt: ReceiveMessage) -> None:
+        """Everything earlier in the conversation is read, too, back to what was read before."""
+        for message_id in reversed(tuple(self._conversations.get((sent.sender_id, sent.to), ()))):
+            earlier = self._sent.get(message_id)
+            if earlier is None or message_id >= receipt.message_id:
+                continue
+            if not earlier._receipt(receipt.recipient_id, "read"):
+                break
+            self._tell(message_id, receipt)
+
+    def _tell(self, message_id: str, receipt: ReceiveMessage) -> None:
+        if self._hops.wanted:
+            self._hops.emit(events.RECEIPT, message_id, user=receipt.recipient_id, state=receipt.read_status)
+
+
+def _no_matter(outgoing: Outgoing, result: str, why: str) -> None:
+    """A receipt for somebody who is gone, or whose queue of receipts is full, is no loss."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from types import TracebackType
-from typing import Protocol, Self, runtime_checkable
+from typing import Protocol, Self
 from urllib.parse import urlsplit, urlunsplit
 
 __all__ = ["Broker", "BrokerState", "masked"]
@@ -19,12 +19,12 @@ class BrokerState(enum.Enum):
     FROZEN = "frozen"  #: the process is there and gets no time (SIGSTOP, docker pause): connections hang, none is refused
 
 
-@runtime_checkable
 class Broker(Protocol):
     """A broker that a `Chat` can use and a lesson can break.
 
     Every method may be called in every state and any number of times: what is already so is left so.
     Used as a context manager it is started on entry and closed on exit.
+    Not for isinstance: Python 3.11 would ask for every property, and some of them ask the network.
     """
 
     @property

@@ -10,11 +10,13 @@ from chatlib.errors import BrokerStartFailed
 
 __all__ = ["advice", "log_since", "start_failure", "telling_lines"]
 
-MOST_LINES = 20
+MOST_LINES = 12
+LONGEST_LINE = 240  # characters; Erlang prints whole data structures
+TROUBLE = {"", "error", "critical", "alert", "emergency"}  # levels; "" is what bypassed the log, such as the shell's words
 # What a log says, and what to do next. The first that fits is it.
 ADVICE: tuple[tuple[str, str], ...] = (
     (
-        r"eaddrinuse|address already in use|port \d+ .*(in use|taken)",
+        r"eaddrinuse|address already in use|dist_port_already_used|could not bind",
         "A port is taken: stop the program that listens there, or give other ports.",
     ),
     (r"enospc|no space left", "The disk is full: free some space (RabbitMQ wants at least 50 MB), or use a data_dir elsewhere."),
@@ -25,8 +27,8 @@ ADVICE: tuple[tuple[str, str], ...] = (
         "Erlang is missing or not on PATH: reinstall it (apt install rabbitmq-server does).",
     ),
     (
-        r"nxdomain|epmd error|can't set (short|long) node name",
-        "The name localhost does not resolve: add `127.0.0.1 localhost` to /etc/hosts.",
+        r"nxdomain|nodistribution|can't set (short|long) node name",
+        "Erlang found no name for the node: /etc/hosts must have a line `127.0.0.1 localhost`.",
     ),
     (
         r"incompatible_feature_flags|required_feature_flag|feature flags? .*(unsupported|not supported)|khepri|version_mismatch",
@@ -43,9 +45,11 @@ ADVICE: tuple[tuple[str, str], ...] = (
     ),
 )
 TELLING = re.compile(
-    r"\[(error|critical|alert|emergency)\]|boot failed|\berror\b|failed|enospc|eacces|eaddrinuse|not found|denied|crash", re.IGNORECASE
+    r"eaddrinuse|enospc|eacces|erofs|no space|denied|already.used|could not|cannot|can't|failed to (start|prepare|parse|bind|write|open)"
+    r"|^error\b|error during startup|exception during startup|^reason:|^- |tried to set|not found|nodistribution|badarg|halted",
+    re.IGNORECASE,
 )
-STAMP = re.compile(r"^\d{4}-\d\d-\d\d [\d:.]+\S* ")
+PREFIX = re.compile(r"^\d{4}-\d\d-\d\d [\d:.]+\S* \[(\w+)\] <[\d.]+> ?")
 
 
 def log_since(file: Path, offset: int) -> list[str]:
@@ -60,26 +64,31 @@ def log_since(file: Path, offset: int) -> list[str]:
 
 
 def telling_lines(lines: Sequence[str]) -> list[str]:
-    """Return the lines that tell what went wrong (at most 20, oldest first), or the last ones where none does."""
-    kept: list[str] = []
-    seen: set[str] = set()
-    for line in lines:
-        bare = STAMP.sub("", line).strip()  # the node says it all twice: to the log and to the console
-        text = re.sub(r"^\[\w+\] <[\d.]+> ?", "", bare)
-        if TELLING.search(bare) and text and text not in seen:
-            seen.add(text)
-            kept.append(line)
-    return (kept or list(lines))[-MOST_LINES:]
+    """Return the lines that tell what went wrong (oldest first, without time and process), or the last ones where none does.
+
+    Erlang reports the cause first, then everything that fell with it, and says it all twice (log and console).
+    """
+    bare = [_shortened(text) for level, text in map(_split, lines) if level in TROUBLE and TELLING.search(text)]
+    return list(dict.fromkeys(bare))[:MOST_LINES] or [_shortened(line.strip()) for line in lines[-MOST_LINES:]]
 
 
 def advice(lines: Sequence[str]) -> str:
     """Return what to do about a log like this, or "" where nothing is known."""
-    text = "\n".join(lines)
+    text = "\n".join(text for level, text in map(_split, lines) if level in TROUBLE)
     return next((help_text for pattern, help_text in ADVICE if re.search(pattern, text, re.IGNORECASE)), "")
 
 
 def start_failure(what: str, log: Path, offset: int) -> BrokerStartFailed:
     """Return the error for a failed start: what happened, what to do, and the log lines that tell (also as `.log`)."""
     lines = log_since(log, offset)
-    known = advice(telling_lines(lines)) or f"The whole log is in {log}."
-    return BrokerStartFailed(f"{what}. {known}", telling_lines(lines))
+    return BrokerStartFailed(f"{what}. {advice(lines)} The whole log: {log}".replace("  ", " "), telling_lines(lines))
+
+
+def _split(line: str) -> tuple[str, str]:
+    """Return the level of a log line ("" for what bypassed the log) and its text."""
+    match = PREFIX.match(line)
+    return (match[1], line[match.end() :].strip()) if match else ("", line.strip())
+
+
+def _shortened(line: str) -> str:
+    return line if len(line) <= LONGEST_LINE else line[: LONGEST_LINE - 4] + " ..."

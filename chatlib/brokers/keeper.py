@@ -27,9 +27,10 @@ from chatlib.errors import BrokerStartFailed
 
 __all__ = ["Keeper"]
 
-FORBIDDEN = re.compile(r'[*?^!\[\]{}"\\\x00-\x1f\x7f]')  # in paths: RabbitMQ takes some for patterns, Erlang others for syntax
+# In paths: RabbitMQ takes some for patterns when it looks for its own files, and hands paths to a shell between quotes.
+FORBIDDEN = re.compile(r"""[*?^!\[\]{}'"`$\\\x00-\x1f\x7f]""")
 LEAST_DISK = 50_000_000  # bytes; below this RabbitMQ 3.10 and 4.x block every publisher (disk_free_limit)
-LOCK_PATIENCE = 3.0  # seconds; a node that was killed a moment ago, or is being killed, still holds its lock
+LOCK_PATIENCE = 1.5  # seconds; a node that was killed a moment ago, or is being killed, still holds its lock
 
 
 class Keeper:
@@ -89,6 +90,11 @@ class Keeper:
         with self.mutex:
             installation = find_installation()
             identity = self.identity
+            unknown = [plugin for plugin in identity.plugins if not installation.has_plugin(plugin)]
+            if unknown:
+                raise BrokerStartFailed(
+                    f"RabbitMQ {installation.version} has no plugin {', '.join(unknown)}: `rabbitmq-plugins list` shows all."
+                )
             with _folder_trouble(identity.folder):
                 _require_disk(identity.folder)
                 if self._lease is not None:
@@ -139,8 +145,10 @@ class Keeper:
                 entry.path.unlink(missing_ok=True)
 
     def close(self, patience: float) -> None:
-        """End the processes, gracefully where the data stay, and remove what is temporary."""
+        """End the processes, gracefully where the data stay, and remove what is temporary; in a forked child do nothing."""
         with self.mutex:
+            if self._lease is not None and self._lease.ended:
+                return
             if self._lease is not None and self.data_dir is not None:
                 self.end_processes(patience)
             self._closed = self.data_dir is None
@@ -205,8 +213,8 @@ def _require_plain(folder: Path) -> None:
     bad = FORBIDDEN.search(str(folder))
     if bad:
         raise BrokerStartFailed(
-            f'the path {str(folder)!r} holds {bad[0]!r}: RabbitMQ cannot work in a folder with one of * ? ^ ! [ ] {{ }} " \\ or a control '
-            "character in its path. Use another data_dir (spaces and letters of any script are fine)."
+            f"the path {str(folder)!r} holds {bad[0]!r}: RabbitMQ cannot work in a folder whose path has a quote, a control character or "
+            "one of * ? ^ ! [ ] { } $ ` \\ in it. Use another data_dir (spaces and letters of every script are fine)."
         )
 
 

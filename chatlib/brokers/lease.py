@@ -36,6 +36,11 @@ class Lease:
         self._reaper = None if detached else Reaper(tag, self._folder, self._record.path)
         _leases.add(self)
 
+    @property
+    def ended(self) -> bool:
+        """Whether this process has nothing to do with it any more: ended, left to itself, or its owner is our parent."""
+        return self._ended
+
     def add(self, role: Role, process: OurProcess) -> None:
         """A process has been started."""
         if self._reaper is not None:

@@ -49,7 +49,7 @@ def launch(identity: Identity, installation: Installation, lease: Lease, lock: i
         _await_epmd(mapper, identity.ports.epmd)
         # -config: Erlang's own way to configure, 0.5 s faster than rabbitmq.conf, for which RabbitMQ compiles all schemas
         node = OurProcess.start(
-            [str(installation.server), "-config", str(folder / "node"), "-chatlib", lease.tag],
+            [str(installation.server), "-config", "node", "-chatlib", lease.tag],
             lease.tag, program=installation.server, env=env, cwd=folder, output=log, keep=[lock],
         )  # fmt: skip
         lease.add("vm", node)
@@ -104,12 +104,16 @@ def _private(path: Path, text: str, mode: int = 0o600) -> None:
 
 
 def _environment(identity: Identity, installation: Installation) -> dict[str, str]:
-    """Return the whole environment of the node: little is inherited, since RabbitMQ reads even CONFIG_FILE or NODENAME."""
-    folder, ports = identity.node_folder, identity.ports
+    """Return the whole environment of the node: little is inherited, since RabbitMQ reads even CONFIG_FILE or NODENAME.
+
+    Paths are relative to the node's folder, in which it is started: nothing depends on how RabbitMQ's
+    scripts quote a path.
+    """
+    ports = identity.ports
     return {key: os.environ[key] for key in INHERITED if key in os.environ} | {
         "PATH": installation.search_path,
-        "HOME": str(folder),  # the cookie's place
-        "LC_ALL": "C.UTF-8",  # file names are UTF-8
+        "HOME": ".",  # the cookie's place
+        "LC_ALL": "C",  # file names are bytes: management breaks on letters beyond Latin-1
         "ERL_EPMD_ADDRESS": LOOPBACK,
         "ERL_EPMD_PORT": str(ports.epmd),
         "ERL_CRASH_DUMP_SECONDS": "0",  # no dump of a hundred megabytes, and a quick end
@@ -117,15 +121,15 @@ def _environment(identity: Identity, installation: Installation) -> dict[str, st
         "RABBITMQ_NODE_IP_ADDRESS": LOOPBACK,
         "RABBITMQ_NODE_PORT": str(ports.amqp),
         "RABBITMQ_DIST_PORT": str(ports.dist),
-        "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
-        "RABBITMQ_LOG_BASE": str(folder / "log"),
+        "RABBITMQ_MNESIA_BASE": "./mnesia",
+        "RABBITMQ_LOG_BASE": "./log",
         "RABBITMQ_LOGS": "-",  # to stdout, which is our log file
-        "RABBITMQ_PID_FILE": str(folder / "node.pid"),
-        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
-        "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq"),
-        "RABBITMQ_CONFIG_FILES": str(folder / "conf.d"),
-        "RABBITMQ_ADVANCED_CONFIG_FILE": str(folder / "advanced.config"),
-        "RABBITMQ_CONF_ENV_FILE": str(folder / "no-env.conf"),  # not the system's
+        "RABBITMQ_PID_FILE": "./node.pid",
+        "RABBITMQ_ENABLED_PLUGINS_FILE": "./enabled_plugins",
+        "RABBITMQ_CONFIG_FILE": "./rabbitmq",
+        "RABBITMQ_CONFIG_FILES": "./conf.d",
+        "RABBITMQ_ADVANCED_CONFIG_FILE": "./advanced.config",
+        "RABBITMQ_CONF_ENV_FILE": "./no-env.conf",  # not the system's
         "RABBITMQ_SCHEDULER_BUSY_WAIT_THRESHOLD": "none",  # idle schedulers sleep: the cores are shared
         "RABBITMQ_CTL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
         "detached": "1",  # the script becomes the node, instead of staying in between and answering signals itself
@@ -135,7 +139,11 @@ def _environment(identity: Identity, installation: Installation) -> dict[str, st
 def _await_epmd(mapper: OurProcess, port: int) -> None:
     """Return when epmd listens: a node that finds none would start one of its own, which nobody stops."""
     deadline, pause = time.monotonic() + EPMD_DEADLINE, Event()
-    while not port_open(LOOPBACK, port, 0.5):
-        if not mapper.alive or time.monotonic() > deadline:
-            raise BrokerStartFailed(f"Erlang's port mapper (epmd) does not come up on port {port} (exit status {mapper.exit_code}).")
+    while mapper.alive and time.monotonic() < deadline:
+        if port_open(LOOPBACK, port, 0.5) and not mapper.wait(0.05):  # it ends at once where somebody else listens there
+            return
         pause.wait(0.01)
+    raise BrokerStartFailed(
+        f"Erlang's port mapper (epmd) does not come up on port {port} (exit status {mapper.exit_code}). "
+        "If another program took that port just now, start again; or give other ports."
+    )

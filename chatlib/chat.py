@@ -82,6 +82,7 @@ class Chat:
         self._management_url: str | None = getattr(broker_or_url, "management_url", None)
         self._vhost = unquote(urlsplit(self._urls[0]).path[1:]) or "/"
         self._closed = False
+        self._pid = os.getpid()
         self._hops = Events()
         self._users: dict[str, ChatUser] = {}
         self._users_lock = threading.Lock()
@@ -103,13 +104,20 @@ class Chat:
                 on_accepted=lambda sent: self._receipts.expect(sent),
             )
             self._receipts = Receipts(self._link, self._outbox.sent, self._hops, self._workers)
+            self.dead_letters = DeadLetters(self._link, self._hops)
+            self._outbox.send_what_was_left()
         except BaseException:
-            if self._store:
-                self._store.close()
+            self._abandon()
             raise
-        self.dead_letters = DeadLetters(self._link, self._hops)
         _open_chats.add(self)
-        self._outbox.send_what_was_left()
+
+    def _abandon(self) -> None:
+        """The constructor failed: leave nothing open."""
+        self._closed = True
+        for part in ("_link", "_workers", "_store"):
+            found = getattr(self, part, None)
+            if found is not None:
+                found.close(0) if part == "_link" else found.close()
 
     # ---- users -----------------------------------------------------------------------------------------------------------
 
@@ -160,7 +168,7 @@ class Chat:
     def _management(self) -> Management:
         from chatlib.management import Management  # here, because httpx takes a while to import
 
-        return Management(self._management_url or self._urls[0], vhost=self._vhost)
+        return Management(self._management_url or self._urls[0], login=self._urls[0], vhost=self._vhost)
 
     def _memberships(self, user: str) -> frozenset[str]:
         """The groups that the broker knew for `user` at the first asking; empty where there is no management API."""
@@ -191,6 +199,7 @@ class Chat:
         return [name for name in sorted(self._recipients(sent) or ()) if self._link.depth(inbox_queue(name))[0] >= limit]
 
     def _send(self, sender: str, messages: Iterable[tuple[str, str]]) -> list[SentMessage]:
+        self._check_open()
         return self._outbox.accept(sender, messages)
 
     # ---- the link, and the end -------------------------------------------------------------------------------------------
@@ -233,7 +242,7 @@ class Chat:
             self._closed = True
         _open_chats.discard(self)
         for user in self._users.values():
-            user._online = False
+            user._close()
         self._outbox.refuse()
         self._link.close(timeout)
         self._workers.close()
@@ -244,6 +253,8 @@ class Chat:
             _log.warning("closed with %d messages unconfirmed, which are lost: connect with a data_dir to keep them", pending)
 
     def _check_open(self) -> None:
+        if os.getpid() != self._pid:
+            raise ChatClosed("this chat was opened before a fork, its threads are not here: connect again in the child")
         if self._closed:
             raise ChatClosed("this chat is closed: make a new one with chatlib.connect")
 
@@ -274,7 +285,8 @@ def _urls(broker_or_url: HasUrl | str | Sequence[str]) -> list[str]:
 
 def _close_all() -> None:
     for chat in list(_open_chats):
-        chat.close(timeout=2.0)
+        if chat._pid == os.getpid():
+            chat.close(timeout=2.0)
 
 
 atexit.register(_close_all)

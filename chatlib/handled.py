@@ -27,7 +27,10 @@ class Handled:
         self._attempts: dict[tuple[str, str], int] = {}
         self._added = 0
         for user, message_id, attempt in store.handled(limit) if store else ():
-            self._attempts[user, message_id] = attempt
+            self._remember((user, message_id), attempt)
+
+    def _remember(self, key: tuple[str, str], attempt: int) -> None:
+        self._attempts[key] = max(attempt, self._attempts.pop(key, 0))
 
     def __len__(self) -> int:
         return len(self._attempts)
@@ -38,14 +41,13 @@ class Handled:
 
     def add(self, user: str, message_id: str, attempt: int = DONE) -> None:
         """`user` is done with this attempt (by default with the message). Raises OutboxError if the disk refuses."""
-        if self._store:
-            self._store.add_handled(user, message_id, attempt)
-        with self._lock:
-            key = user, message_id
-            self._attempts[key] = max(attempt, self._attempts.pop(key, 0))
+        with self._lock:  # first, so that this process at least does not show it again if the disk refuses
+            self._remember((user, message_id), attempt)
             while len(self._attempts) > self._limit:
                 self._attempts.pop(next(iter(self._attempts)))
             self._added += 1
-            trim = self._store is not None and self._added % self._limit == 0
-        if trim and self._store:
-            self._store.trim_handled(self._limit)
+            trim = self._added % self._limit == 0
+        if self._store:
+            self._store.add_handled(user, message_id, attempt)
+            if trim:
+                self._store.trim_handled(self._limit)

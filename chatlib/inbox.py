@@ -13,7 +13,7 @@ from typing import Any
 from chatlib import events
 from chatlib.dead_letters import ATTEMPT, FAILURES, FIRST_ATTEMPT, FIRST_FAILURE, headers_of_death
 from chatlib.envelope import CONFIRMED, Delivery, Outgoing
-from chatlib.errors import BrokerUnavailable, ChatError, DecodeError
+from chatlib.errors import BrokerUnavailable, ChatError, DecodeError, OutboxError
 from chatlib.events import Events
 from chatlib.handled import DONE, Handled
 from chatlib.link import Link
@@ -59,6 +59,7 @@ class Inbox:
         self._rng = random.Random()
         self._changed = threading.Condition()
         self._arrived: deque[Delivery] = deque()
+        self._closed = False
         self._in_hand: dict[tuple[str, int], ReceivedMessage] = {}  # shown and not settled, by (message id, attempt)
         self._unread = Unread()
 
@@ -69,7 +70,7 @@ class Inbox:
         attempt = _number(delivery, ATTEMPT)
         with self._changed:
             shown = self._in_hand.get((delivery.message_id, attempt))
-            if shown is not None:
+            if shown is not None and shown._delivery.epoch != delivery.epoch:
                 shown._delivery = delivery
                 return
             self._arrived.append(delivery)
@@ -85,6 +86,13 @@ class Inbox:
 
     # ---- out: on any thread ----------------------------------------------------------------------------------------------
 
+    def close(self) -> None:
+        """Nothing more will come: whoever waits is told."""
+        with self._changed:
+            self._closed = True
+            self._arrived.clear()
+            self._changed.notify_all()
+
     def next(self, timeout: float) -> ReceivedMessage | None:
         """The next message to be handled, or None when there was none for `timeout` seconds.
 
@@ -93,16 +101,13 @@ class Inbox:
         deadline = time.monotonic() + timeout
         while True:
             with self._changed:
-                while not self._arrived:
-                    left = deadline - time.monotonic()
-                    if left <= 0 or not self._changed.wait(left):
-                        if self._arrived:
-                            break
-                        return None
+                self._changed.wait_for(lambda: self._arrived or self._closed, max(0.0, deadline - time.monotonic()))
+                if not self._arrived:
+                    return None
                 delivery = self._arrived.popleft()
                 received = self._open(delivery)
                 if received is not None:
-                    self._in_hand[delivery.message_id, received.attempt] = received
+                    self._in_hand[received.message_id, received.attempt] = received
                     self._unread.add(received)
             if received is not None:
                 return received
@@ -140,11 +145,13 @@ class Inbox:
         if message.group_id is not None and message.sender_id == self.user:
             self._link.ack(delivery)  # his own words, come back through the group
             return None
-        if self._handled.seen(self.user, message.message_id, attempt):
+        handled = self._handled.seen(self.user, message.message_id, attempt)
+        if handled or (message.message_id, attempt) in self._in_hand:
             if wanted:
                 self._hops.emit(events.DROPPED, message.message_id, user=self.user, attempt=attempt)
             self._link.ack(delivery)
-            self._tell_delivered(message)  # the receipt may have been lost with the ack
+            if handled:
+                self._tell_delivered(message)  # the receipt may have been lost with the ack
             return None
         failures = delivery.headers.get(FAILURES)
         return ReceivedMessage(message, attempt, tuple(map(str, failures)) if isinstance(failures, list) else (), self, delivery)
@@ -158,7 +165,7 @@ class Inbox:
         message = received.message
         try:
             self._handled.add(self.user, message.message_id)
-        except BaseException:
+        except OutboxError:
             received._settled = False
             raise
         self._hops.emit(
@@ -180,7 +187,7 @@ class Inbox:
         try:
             self._link.declare(of_retry(delay))
         except BrokerUnavailable as exc:  # it will be handed out again anyway
-            self._again(received, str(exc))
+            self.again(received, str(exc))
             return
         except ChatError as exc:
             self._bury(received._delivery, received.attempt, [*failures, f"no place to wait: {exc}"], received)
@@ -195,7 +202,7 @@ class Inbox:
                 )
                 self._release(received)
             else:
-                self._again(received, why)
+                self.again(received, why)
 
         self._republish(received._delivery, retry_queue(delay), retries_queue(self.user), headers, outcome)
 
@@ -223,7 +230,7 @@ class Inbox:
         self._link.ack(delivery)
         self._hops.emit(events.ACKED, received.message_id, user=self.user, attempt=received.attempt)
 
-    def _again(self, received: ReceivedMessage, why: str) -> None:
+    def again(self, received: ReceivedMessage, why: str) -> None:
         """Neither retried nor buried: hand it out again."""
         with self._changed:
             self._in_hand.pop((received.message_id, received.attempt), None)
@@ -241,7 +248,7 @@ class Inbox:
 
         def outcome(_: Outgoing, result: str, why: str) -> None:
             if result != CONFIRMED:
-                self._again(received, why) if received else self._link.requeue(delivery)
+                self.again(received, why) if received else self._link.requeue(delivery)
                 return
             _log.warning("dead: message_id=%s in %s after %d attempts: %s", delivery.message_id, delivery.queue, attempt, failures[-1])
             self._hops.emit(events.DEAD, delivery.message_id, user=self.user, attempt=attempt, reason=failures[-1])

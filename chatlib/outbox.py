@@ -6,6 +6,7 @@ process dies is sent by the next one that opens the same `data_dir`: the same id
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import weakref
@@ -15,7 +16,7 @@ from functools import lru_cache
 
 from chatlib import events
 from chatlib.envelope import CONFIRMED, REJECTED, Outgoing
-from chatlib.errors import ChatClosed, ChatError, InboxFull, OutboxFull, Unroutable
+from chatlib.errors import ChatClosed, ChatError, DecodeError, InboxFull, OutboxFull, Unroutable
 from chatlib.events import Events
 from chatlib.link import Link
 from chatlib.messages import SEND_MESSAGE, SendMessage, check_content, compose, decode, new_message_id
@@ -28,6 +29,7 @@ from chatlib.workers import Workers
 
 __all__ = ["Outbox"]
 
+_log = logging.getLogger("chatlib.outbox")
 _address = lru_cache(maxsize=4096)(parse_address)
 
 
@@ -84,9 +86,13 @@ class Outbox:
         """Hand over what an earlier process accepted and did not see confirmed; how many that were."""
         waiting = self._store.waiting() if self._store else []
         for body, at in waiting:
-            message = decode(body)
-            assert isinstance(message, SendMessage)
-            self._hand_over(message, body, at)
+            try:
+                message = decode(body)
+            except DecodeError as exc:
+                _log.error("left in the outbox, unreadable: %s", exc)
+                continue
+            if isinstance(message, SendMessage):
+                self._hand_over(message, body, at)
         return len(waiting)
 
     def _hand_over(self, message: SendMessage, body: bytes, at: float) -> SentMessage:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import logging
 import threading
 from collections.abc import Callable
 from datetime import datetime
@@ -12,6 +13,9 @@ from chatlib.errors import ChatClosed, ChatError, OutcomeUnknown
 from chatlib.messages import ReadStatus, SendMessage
 
 __all__ = ["Progress", "SentMessage", "SentState"]
+
+
+_log = logging.getLogger("chatlib.sent")
 
 
 class Progress(NamedTuple):
@@ -152,4 +156,7 @@ class SentMessage:
         for event in self._events:
             event.set()
         for watcher in self._watchers:
-            watcher(self)
+            try:
+                watcher(self)
+            except Exception:  # noqa: BLE001  somebody else's code must not keep the outcome from the others
+                _log.exception("a watcher of message_id=%s failed", self.message_id)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from chatlib import events
-from chatlib.errors import ChatError, InvalidAddress
+from chatlib.errors import ChatError, InvalidAddress, OutboxError
 from chatlib.inbox import Inbox
 from chatlib.link import Subscription
 from chatlib.names import inbox_queue, parse_address, receipts_queue, retries_queue
@@ -98,6 +98,7 @@ class ChatUser:
         Settle each one (`ack`, `retry`): the broker hands out at most `Settings.prefetch` unsettled ones.
         While he is offline nothing comes. Raises ChatError if a handler takes the messages (`on_message`).
         """
+        self._chat._check_open()
         if self._handler is not None:
             raise ChatError(f"{self.name!r} has a handler that takes his messages: remove it with on_message(None) to use receive()")
         self._listen()
@@ -224,17 +225,26 @@ class ChatUser:
             return False
         try:
             handler(received)
-        except Exception as exc:  # noqa: BLE001  whatever the handler raised: that is what retry is for
-            _log.info("the handler of %s failed at message_id=%s attempt=%d: %r", self.name, received.message_id, received.attempt, exc)
+        except BaseException as exc:  # noqa: BLE001  whatever the handler raised, SystemExit too: that is what retry is for
+            reason = _describe(exc)
+            _log.info("the handler of %s failed at message_id=%s attempt=%d: %s", self.name, received.message_id, received.attempt, reason)
             _log.debug("traceback", exc_info=True)
             self._failed += 1
-            received.retry(f"{type(exc).__name__}: {exc}")
+            received.retry(reason)
             if self._pause_after is not None and self._failed >= self._pause_after:
-                self._pause(repr(exc))
+                self._pause(reason)
         else:
             self._failed = 0
-            received.ack()
+            self._ack(received)
         return True
+
+    def _ack(self, received: ReceivedMessage) -> None:
+        try:
+            received.ack()
+        except OutboxError as exc:
+            # It was handled, and this process will drop it when it comes again; only a later one could show it twice.
+            _log.error("message_id=%s was handled by %s, but its id is not on disk: %s", received.message_id, self.name, exc)
+            self._inbox.again(received, str(exc))
 
     @property
     def is_paused(self) -> bool:
@@ -249,5 +259,18 @@ class ChatUser:
         timer.daemon = True
         timer.start()
 
+    def _close(self) -> None:
+        """The chat is closing."""
+        self._online = False
+        self._inbox.close()
+
     def __repr__(self) -> str:
         return f"<ChatUser {self.name} {'online' if self._online else 'offline'}>"
+
+
+def _describe(exc: BaseException) -> str:
+    """What to say of `exc`; its own text may be made by code that fails, too."""
+    try:
+        return f"{type(exc).__name__}: {exc}"
+    except Exception:  # noqa: BLE001  an exception whose __str__ raises
+        return type(exc).__name__

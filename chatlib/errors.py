@@ -36,7 +36,7 @@ The distinction is Maelstrom's (definite and indefinite errors).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 __all__ = [
     "AccessRefused",
@@ -70,6 +70,17 @@ class ChatError(Exception):
     """Base of every error of chatlib. `definite`: the failure is certain, nothing will come of it later."""
 
     definite: ClassVar[bool] = True
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors go to other processes as they are, also those that carry more than their text."""
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def _rebuild(kind: type[ChatError], args: tuple[Any, ...], fields: dict[str, Any]) -> ChatError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(fields)
+    return error
 
 
 class InvalidName(ChatError, ValueError):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ CREATE TABLE outbox (seq INTEGER PRIMARY KEY, message_id TEXT NOT NULL, body BLO
 CREATE INDEX outbox_by_id ON outbox (message_id);
 CREATE TABLE handled (seq INTEGER PRIMARY KEY, user TEXT NOT NULL, message_id TEXT NOT NULL, attempt INTEGER NOT NULL);
 """
+_TABLES = {"outbox", "handled"}
 
 
 class Store:
@@ -52,12 +54,17 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             self._db.execute("COMMIT")
+            tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type='table'")}
+            if version == 0 and tables:
+                raise OutboxDamaged(self._damaged(f"it holds other tables: {', '.join(sorted(tables))}"))
             if version == 0:
                 self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_SCHEMA_VERSION}; COMMIT;")
             elif version != _SCHEMA_VERSION:
                 raise OutboxDamaged(
                     f"{self.path} has schema {version}, this chatlib knows {_SCHEMA_VERSION}: use the version that wrote it"
                 )
+            elif missing := _TABLES - tables:
+                raise OutboxDamaged(self._damaged(f"without the table {', '.join(sorted(missing))}"))
             if self._db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
                 raise OutboxDamaged(self._damaged("the integrity check failed"))
         except sqlite3.Error as exc:
@@ -66,6 +73,7 @@ class Store:
         except OutboxDamaged:
             self._db.close()
             raise
+        _open_stores.add(self)
 
     def _damaged(self, why: object) -> str:
         return (
@@ -82,7 +90,7 @@ class Store:
             return OutboxError(f"{self.path} cannot be written: check its permissions")
         if isinstance(exc, sqlite3.DatabaseError) and ("not a database" in text or "malformed" in text or "corrupt" in text):
             return OutboxDamaged(self._damaged(text))
-        return OutboxError(f"{self.path}: {text}")
+        return OutboxError(f"{self.path} cannot be used ({text}): check its disk and its permissions")
 
     def _write(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
         if os.getpid() != self._pid:
@@ -120,7 +128,10 @@ class Store:
     def waiting(self) -> list[tuple[bytes, float]]:
         """What has no outcome yet, in the order of sending: (body, Unix seconds)."""
         with self._lock:
-            return self._db.execute("SELECT body, at FROM outbox ORDER BY seq").fetchall()
+            try:
+                return self._db.execute("SELECT body, at FROM outbox ORDER BY seq").fetchall()
+            except sqlite3.Error as exc:
+                raise self._explain(exc) from exc
 
     def add_handled(self, user: str, message_id: str, attempt: int) -> None:
         """Remember that `user` is done with this attempt at the message."""
@@ -129,8 +140,11 @@ class Store:
     def handled(self, limit: int) -> list[tuple[str, str, int]]:
         """The last `limit` handled ids, oldest first: (user, message_id, attempt). Older ones are forgotten here and now."""
         with self._lock:
-            rows = self._db.execute("SELECT user, message_id, attempt FROM handled ORDER BY seq DESC LIMIT ?", (limit,)).fetchall()
-            self._db.execute("DELETE FROM handled WHERE seq <= (SELECT MAX(seq) FROM handled) - ?", (limit,))
+            try:
+                rows = self._db.execute("SELECT user, message_id, attempt FROM handled ORDER BY seq DESC LIMIT ?", (limit,)).fetchall()
+                self._db.execute("DELETE FROM handled WHERE seq <= (SELECT MAX(seq) FROM handled) - ?", (limit,))
+            except sqlite3.Error as exc:
+                raise self._explain(exc) from exc
         return rows[::-1]
 
     def trim_handled(self, limit: int) -> None:
@@ -138,6 +152,28 @@ class Store:
         self._write("DELETE FROM handled WHERE seq <= (SELECT MAX(seq) FROM handled) - ?", [(limit,)])
 
     def close(self) -> None:
-        """Close the file; idempotent."""
-        with self._lock:
-            self._db.close()
+        """Close the file; idempotent. Nothing happens in a forked child: the file is its parent's."""
+        if os.getpid() == self._pid:
+            with self._lock:
+                self._db.close()
+
+
+_open_stores: weakref.WeakSet[Store] = weakref.WeakSet()
+
+
+def _leave_to_the_parent() -> None:
+    """After a fork, in the child: SQLite forbids to close there what the parent has open.
+
+    It would finish the parent's journal and remove it, and what the parent writes later would be lost with its process (seen
+    by the tests). Python closes what nobody refers to, at the latest when it ends; so each one gets a reference for good.
+    """
+    stores = list(_open_stores)
+    if stores:
+        import ctypes
+
+        for store in stores:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(store._db))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_the_parent)

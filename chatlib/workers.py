@@ -71,9 +71,9 @@ class Serial:
                 self._again = False
             try:
                 more = self._step()
-            except Exception:  # noqa: BLE001  one failure must not stop the queue
+            except BaseException:  # noqa: BLE001  a handler's sys.exit() must not silence its queue for ever
                 _log.exception("a step of the worker failed")
-                more = False
+                more = True  # what is behind it must not wait for the next arrival
             with self._lock:
                 if not more and not self._again:
                     self._scheduled = False

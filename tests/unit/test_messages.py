@@ -112,12 +112,10 @@ def test_a_good_message_with_any_value_in_any_field_is_read_or_refused(good: dic
     body = json.dumps(good | {key: data.draw(json_values)}).encode()
     try:
         message = decode(body)
-    except DecodeError as exc:
-        assert exc.body == body
-        str(exc).encode()
+    except DecodeError:
+        refused(body)
     else:
-        again = decode(message.encode())
-        assert again == message
+        assert decode(message.encode()) == message
 
 
 @pytest.mark.parametrize("key", sorted(set(GOOD) - {"group_id"}))

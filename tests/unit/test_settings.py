@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import itertools
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def test_every_setting_says_what_it_is_for() -> None:
     """Each field is followed by its docstring, with the unit and the reason."""
     tree = ast.parse(Path(inspect.getfile(settings)).read_text(encoding="utf-8"))
     body = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Settings").body
-    for field, after in zip(body, body[1:], strict=False):
+    for field, after in itertools.pairwise(body):
         if isinstance(field, ast.AnnAssign):
             assert isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant), ast.unparse(field)
             assert len(str(after.value.value)) > 20

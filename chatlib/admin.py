@@ -15,7 +15,7 @@ from typing import Any
 
 from chatlib.connection import Channel
 from chatlib.errors import ChatClosed, ChatError
-from chatlib.topology import BASE, Binding, Declaration
+from chatlib.topology import BASE, Binding, Declaration, Queue
 
 __all__ = ["Admin", "Request"]
 
@@ -104,9 +104,15 @@ class Admin:
         """
         assert self._channel
         self._on_restored = on_done
-        for declaration in tuple(self.declared):
+        # Streams come back about a second after their broker, and until then any word about them is refused. They are durable,
+        # so they are not declared again: everybody's recovery would have to wait for them.
+        for declaration in self._restorable():
             self._channel.declare(declaration)
         self._channel.barrier(self._restored)
+
+    def _restorable(self) -> list[Declaration]:
+        streams = {d.name for d in self.declared if isinstance(d, Queue) and ("x-queue-type", "stream") in d.arguments}
+        return [d for d in self.declared if (d.queue if isinstance(d, Binding) else d.name) not in streams]
 
     def _restored(self) -> None:
         on_done, self._on_restored, self._doubtful = self._on_restored, None, None
@@ -117,7 +123,7 @@ class Admin:
     def _refused_at_restore(self, error: ChatError) -> bool:
         """One of many was refused: find out which, one at a time, and then do without it."""
         if self._doubtful is None:
-            self._doubtful = deque(self.declared)
+            self._doubtful = deque(self._restorable())
         else:
             culprit = self._doubtful.popleft()
             self.forget([culprit])

@@ -25,7 +25,7 @@ from pika.adapters.utils.nbio_interface import AbstractStreamTransport
 from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapter
 
 from chatlib.envelope import Delivery, Outgoing
-from chatlib.errors import AccessRefused, BrokerUnavailable, ChatError, TopologyMismatch, UnknownHost
+from chatlib.errors import AccessRefused, BrokerUnavailable, ChatError, QueueDown, TopologyMismatch, UnknownHost
 from chatlib.topology import Binding, Declaration, Exchange
 from chatlib.urls import masked
 
@@ -392,6 +392,8 @@ def explain(exc: BaseException, url: str) -> ChatError:
             )
         elif _code(cause) in (406, 405):
             error = TopologyMismatch(f"{_text(cause)}: delete it, or use the settings that it was declared with")
+        elif _code(cause) == 404 and "inaccessible" in _text(cause):
+            error = QueueDown(f"not up (yet): {_text(cause)}")
         elif _code(cause) == 404:
             error = ChatError(f"missing on the broker: {_text(cause)}")
         elif isinstance(cause, socket.gaierror):

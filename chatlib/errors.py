@@ -16,6 +16,7 @@
       Unroutable                 definite: no queue took the message
       PublishRejected            INDEFINITE: the broker refused; in a group other members may have it
         InboxFull                INDEFINITE: an inbox is at its limit; carries who
+      QueueDown                  definite: the queue exists, its node or leader is not up (yet)
       TopologyMismatch           definite: a queue or exchange exists with other arguments
       DecodeError                definite: bytes that are no chat message; carries them
       OutboxError                definite: the outbox refused; the message was not accepted
@@ -59,6 +60,7 @@ __all__ = [
     "OutboxLocked",
     "OutcomeUnknown",
     "PublishRejected",
+    "QueueDown",
     "RateLimited",
     "TopologyMismatch",
     "UnknownHost",
@@ -145,6 +147,10 @@ class InboxFull(PublishRejected):
     def __init__(self, message: str, who: Sequence[str] = ()) -> None:
         self.who = tuple(who)
         super().__init__(message)
+
+
+class QueueDown(ChatError):
+    """The queue or stream exists, but its node or leader is not up: for about a second after a restart, or for good."""
 
 
 class TopologyMismatch(ChatError):

@@ -12,10 +12,11 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from queue import Empty, SimpleQueue
 from typing import Any, Final
 
 from chatlib.envelope import CONFIRMED, Delivery, Outgoing
-from chatlib.errors import BrokerUnavailable, ChatError, DecodeError, OutcomeUnknown
+from chatlib.errors import BrokerUnavailable, ChatError, DecodeError, OutcomeUnknown, QueueDown
 from chatlib.link import Link
 from chatlib.messages import SendMessage, decode, new_message_id
 from chatlib.names import history_queue
@@ -24,6 +25,7 @@ __all__ = ["History"]
 
 MARK: Final = "HISTORY_MARK"  # AMQP type of the marks
 PREFETCH: Final = 200  # a stream's consumer must have one; acks are its credit
+PATIENCE: Final = 10.0  # seconds for the stream to come up after a restart of its broker (about 1 s, measured)
 PAUSE: Final = 5.0  # seconds without a message before reading is given up: the mark is known to be there
 
 
@@ -65,18 +67,22 @@ class History:
 
     def _mark(self) -> str:
         """Write a mark; its id, once the stream has it."""
-        mark, done, results = "mark-" + new_message_id(), threading.Event(), []
-
-        def outcome(_: Outgoing, result: str, why: str) -> None:
-            results.append((result, why))
-            done.set()
-
-        self.link.publish(Outgoing("", self.queue, b"", mark, MARK, int(time.time()), outcome))
-        if not done.wait(15):
-            raise OutcomeUnknown(f"no answer about the history of #{self.group} within 15 s (the link is {self.link.state.value})")
-        if results[0][0] != CONFIRMED:
-            raise ChatError(f"no history is kept of #{self.group}: begin with chat.group('#{self.group}', history=True)")
+        deadline = time.monotonic() + PATIENCE
+        while not self._write(mark := "mark-" + new_message_id()):
+            if not self.link.exists(self.queue):
+                raise ChatError(f"no history is kept of #{self.group}: begin with chat.group('#{self.group}', history=True)")
+            if time.monotonic() > deadline:
+                raise QueueDown(f"the history of #{self.group} is not up {PATIENCE:g} s after its broker: try again, or delete it")
+            threading.Event().wait(0.2)  # it comes back about a second after its broker
         return mark
+
+    def _write(self, mark: str) -> bool:
+        outcome = SimpleQueue[str]()
+        self.link.publish(Outgoing("", self.queue, b"", mark, MARK, int(time.time()), lambda _, result, __: outcome.put(result)))
+        try:
+            return outcome.get(timeout=PATIENCE) == CONFIRMED
+        except Empty:
+            raise OutcomeUnknown(f"no answer from the history of #{self.group} (the link is {self.link.state.value})") from None
 
     def _offset_of(self, mark: str) -> int:
         for delivery in self._deliveries("last"):

@@ -24,7 +24,7 @@ from chatlib import events
 from chatlib.admin import Admin, Request
 from chatlib.connection import Channel, IOThread
 from chatlib.envelope import Delivery, Outgoing
-from chatlib.errors import AccessRefused, BrokerUnavailable, ChatClosed, ChatError, TopologyMismatch, UnknownHost
+from chatlib.errors import AccessRefused, BrokerUnavailable, ChatClosed, ChatError, QueueDown, TopologyMismatch, UnknownHost
 from chatlib.events import Events
 from chatlib.pair import Pair
 from chatlib.publisher import Publisher
@@ -32,7 +32,7 @@ from chatlib.retry import backoff
 from chatlib.session import Session
 from chatlib.settings import Settings
 from chatlib.subscriber import Subscriber, Subscription
-from chatlib.topology import Binding, Declaration
+from chatlib.topology import SETTLING, Binding, Declaration, Queue, is_replicated
 from chatlib.urls import masked
 
 __all__ = ["Link", "LinkState", "Subscription"]
@@ -130,10 +130,27 @@ class Link:
         """Make sure that these exist, now and after every recovery.
 
         Raises TopologyMismatch for what exists with other arguments, BrokerUnavailable after `request_timeout` seconds.
+        A new quorum queue or stream takes `SETTLING` seconds: it is bound, and so relied on, only when it is safe.
         """
         wanted = tuple(declaration for declaration in declarations if declaration not in self._admin.declared)
+        young = tuple(d for d in wanted if isinstance(d, Queue) and is_replicated(d) and not self.exists(d.name))
+        if young:
+            self._request(Request(_declaring(young), young))
+            self._wait_until(lambda: False, SETTLING)
         if wanted:
             self._request(Request(_declaring(wanted), wanted))
+
+    def exists(self, queue: str) -> bool:
+        """Whether there is such a queue. Raises BrokerUnavailable after `request_timeout` seconds."""
+        try:
+            self.depth(queue)
+        except QueueDown:
+            return True
+        except BrokerUnavailable:
+            raise
+        except ChatError:
+            return False
+        return True
 
     def unbind(self, binding: Binding) -> None:
         """Remove a binding, also from what recovery restores. Raises as `declare`."""

@@ -7,6 +7,7 @@ import itertools
 import logging
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -232,7 +233,7 @@ class Chat:
         return self._link.flush(timeout)
 
     def close(self, timeout: float = 5.0) -> None:
-        """Stop receiving, flush for at most `timeout` seconds, close. Idempotent; wins over a running recovery.
+        """Stop receiving, let handlers finish and flush, for at most `timeout` seconds, close. Idempotent; wins over a recovery.
 
         What has no outcome by then is kept in the `data_dir` for the next connect; without one it is lost, and a warning says so.
         """
@@ -241,10 +242,14 @@ class Chat:
                 return
             self._closed = True
         _open_chats.discard(self)
-        for user in self._users.values():
+        deadline = time.monotonic() + timeout
+        users = list(self._users.values())
+        for user in users:
             user._close()
         self._outbox.refuse()
-        self._link.close(timeout)
+        for user in users:
+            user._finish(deadline - time.monotonic())
+        self._link.close(max(min(timeout, 0.5), deadline - time.monotonic()))
         self._workers.close()
         pending = self._outbox.close()
         if self._store:

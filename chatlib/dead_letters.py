@@ -70,7 +70,7 @@ class DeadLetter:
             message_id=delivery.message_id,
             user=user_of_queue(queue) or "",
             reason=str(headers.get(REASON) or headers.get("x-first-death-reason") or "unknown"),
-            attempts=int(headers.get(ATTEMPT) or 1),
+            attempts=attempts if isinstance(attempts := headers.get(ATTEMPT), int) else 1,
             failures=tuple(map(str, failures)) if isinstance(failures, list) else (),
             first_failure=_moment(headers.get(FIRST_FAILURE)),
             last_failure=_moment(headers.get(DEAD_AT)),
@@ -98,7 +98,10 @@ class DeadLetter:
 
 
 def _moment(milliseconds: Any) -> datetime | None:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC) if isinstance(milliseconds, int) else None
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC) if isinstance(milliseconds, int) else None
+    except (ValueError, OverflowError, OSError):  # anybody may have written it
+        return None
 
 
 class DeadLetters:

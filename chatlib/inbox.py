@@ -13,10 +13,10 @@ from typing import Any
 from chatlib import events
 from chatlib.dead_letters import ATTEMPT, FAILURES, FIRST_ATTEMPT, FIRST_FAILURE, headers_of_death
 from chatlib.envelope import CONFIRMED, Delivery, Outgoing
-from chatlib.errors import BrokerUnavailable, ChatError, DecodeError, OutboxError
+from chatlib.errors import BrokerUnavailable, ChatClosed, ChatError, DecodeError, OutboxError
 from chatlib.events import Events
 from chatlib.handled import DONE, Handled
-from chatlib.link import Link
+from chatlib.link import Link, LinkState
 from chatlib.messages import SEND_MESSAGE, ReceiveMessage, SendMessage, decode
 from chatlib.names import escape, retries_queue, retry_queue
 from chatlib.received import ReceivedMessage
@@ -154,12 +154,14 @@ class Inbox:
                 self._tell_delivered(message)  # the receipt may have been lost with the ack
             return None
         failures = delivery.headers.get(FAILURES)
-        return ReceivedMessage(message, attempt, tuple(map(str, failures)) if isinstance(failures, list) else (), self, delivery)
+        known = tuple(map(_reason, failures[-MAX_FAILURES:])) if isinstance(failures, list) else ()
+        return ReceivedMessage(message, attempt, known, self, delivery)
 
     # ---- settling: called by the message ---------------------------------------------------------------------------------
 
     def ack(self, received: ReceivedMessage) -> None:
         """Remember the id, ack, tell the sender: in this order, so that a death in between repeats and never loses."""
+        self._check_open()
         if not self._take(received):
             return
         message = received.message
@@ -176,6 +178,8 @@ class Inbox:
 
     def retry(self, received: ReceivedMessage, reason: str) -> None:
         """Publish a copy that waits in a retry queue; ack the original when the copy is confirmed, so that a death repeats."""
+        self._check_open()
+        reason = _reason(reason)
         first, first_failure = _number(received._delivery, FIRST_ATTEMPT), _first_failure(received)
         delay = self._settings.retry.delay_ms(received.attempt - first + 1, time.time() - first_failure, self._rng)
         if delay is None:
@@ -183,7 +187,7 @@ class Inbox:
             return
         if not self._take(received):
             return
-        failures = [*received.failures, reason[:MAX_REASON]][-MAX_FAILURES:]
+        failures = [*received.failures, reason][-MAX_FAILURES:]
         try:
             self._link.declare(of_retry(delay))
         except BrokerUnavailable as exc:  # it will be handed out again anyway
@@ -208,15 +212,23 @@ class Inbox:
 
     def reject(self, received: ReceivedMessage, reason: str) -> None:
         """To the dead letters, for good."""
+        self._check_open()
+        reason = _reason(reason)
         if self._take(received):
-            failures = [*received.failures, reason[:MAX_REASON]][-MAX_FAILURES:]
+            failures = [*received.failures, reason][-MAX_FAILURES:]
             self._bury(received._delivery, received.attempt, failures, received)
 
     def mark_read(self, received: ReceivedMessage) -> None:
         """One receipt for each sender: his last message up to this one in the conversation."""
+        self._check_open()
         for sender, message_id in self._unread.take_up_to(received):
             if not self.private:
                 self._send_receipt(sender, ReceiveMessage(self.user, message_id, "read"))
+
+    def _check_open(self) -> None:
+        """Settling means something only as long as there is a link; while a chat closes there still is."""
+        if self._link.state is LinkState.CLOSED:
+            raise ChatClosed("this chat is closed, and the message comes again: make a new one with chatlib.connect")
 
     def _take(self, received: ReceivedMessage) -> bool:
         with self._changed:
@@ -242,7 +254,7 @@ class Inbox:
             self._send_receipt(message.sender_id, ReceiveMessage(self.user, message.message_id, "delivered"))
 
     def _bury(self, delivery: Delivery, attempt: int, failures: list[str], received: ReceivedMessage | None = None) -> None:
-        failures = [failure[:MAX_REASON] for failure in failures] or ["rejected"]
+        failures = [_reason(failure) for failure in failures] or ["rejected"]
         first_failure = _first_failure(received) if received else time.time()
         headers = headers_of_death(queue=delivery.queue, attempt=attempt, failures=failures, first_failure=first_failure, now=time.time())
 
@@ -277,6 +289,11 @@ class Inbox:
                 user=self.user,
             )
         )
+
+
+def _reason(value: object) -> str:
+    """Text that fits into a header: bounded, and without the halves of surrogate pairs that UTF-8 cannot take."""
+    return str(value)[:MAX_REASON].encode(errors="replace").decode()
 
 
 def _number(delivery: Delivery, header: str) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from chatlib import events
-from chatlib.errors import ChatError, InvalidAddress, OutboxError
+from chatlib.errors import ChatClosed, ChatError, InvalidAddress, OutboxError
 from chatlib.inbox import Inbox
 from chatlib.link import Subscription
 from chatlib.names import inbox_queue, parse_address, receipts_queue, retries_queue
@@ -167,6 +167,7 @@ class ChatUser:
         self._go_online(wait=True)
 
     def _go_online(self, wait: bool) -> None:
+        self._chat._check_open()
         with self._lock:
             if self._online:
                 return
@@ -224,6 +225,13 @@ class ChatUser:
         if received is None:
             return False
         try:
+            self._handle(handler, received)
+        except ChatClosed:  # while the handler was at it: the message comes again
+            return False
+        return True
+
+    def _handle(self, handler: Handler, received: ReceivedMessage) -> None:
+        try:
             handler(received)
         except BaseException as exc:  # noqa: BLE001  whatever the handler raised, SystemExit too: that is what retry is for
             reason = _describe(exc)
@@ -236,7 +244,6 @@ class ChatUser:
         else:
             self._failed = 0
             self._ack(received)
-        return True
 
     def _ack(self, received: ReceivedMessage) -> None:
         try:
@@ -263,6 +270,10 @@ class ChatUser:
         """The chat is closing."""
         self._online = False
         self._inbox.close()
+
+    def _finish(self, timeout: float) -> None:
+        """Let the handler finish the message that it is at, so that its ack is written."""
+        self._handling.wait_idle(max(0.0, timeout))
 
     def __repr__(self) -> str:
         return f"<ChatUser {self.name} {'online' if self._online else 'offline'}>"

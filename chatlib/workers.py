@@ -50,6 +50,7 @@ class Serial:
         self._again = False
         self._idle = threading.Event()
         self._idle.set()
+        self._runner = 0  # the thread that runs it now
 
     def wake(self) -> None:
         """There is something to do. Cheap, thread-safe, never blocks."""
@@ -62,10 +63,11 @@ class Serial:
         self._workers.submit(self._run)
 
     def wait_idle(self, timeout: float) -> bool:
-        """Wait until nothing is being done; False after `timeout` seconds."""
-        return self._idle.wait(timeout)
+        """Wait until nothing is being done; False after `timeout` seconds. Does not wait for itself."""
+        return self._runner == threading.get_ident() or self._idle.wait(timeout)
 
     def _run(self) -> None:
+        self._runner = threading.get_ident()
         for _ in range(BATCH):
             with self._lock:
                 self._again = False
@@ -77,8 +79,10 @@ class Serial:
             with self._lock:
                 if not more and not self._again:
                     self._scheduled = False
+                    self._runner = 0
                     self._idle.set()
                     return
+        self._runner = 0
         self._workers.submit(self._run)
 
 

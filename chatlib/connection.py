@@ -2,34 +2,29 @@
 
 `BlockingConnection` cannot be shared by threads and dies between two notebook cells for want of heartbeats, so an
 `IOThread` of ours runs pika's `SelectConnection`, and nothing of pika is seen outside. Everything here runs on that
-thread, except `IOThread.call` and `probe`. Errors leave as `chatlib.errors`.
+thread, except `IOThread.call`. Errors leave as `chatlib.errors`.
 """
 
 from __future__ import annotations
 
 import logging
-import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
+from collections.abc import Callable
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import pika
 from pika import exceptions as amqp
 from pika.adapters.select_connection import IOLoop, SelectConnection
-from pika.adapters.utils import connection_workflow as workflow
-from pika.adapters.utils.nbio_interface import AbstractStreamTransport
 from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapter
 
+from chatlib.batching import BatchingTransport
 from chatlib.envelope import Delivery, Outgoing
-from chatlib.errors import AccessRefused, BrokerUnavailable, ChatError, QueueDown, TopologyMismatch, UnknownHost
+from chatlib.errors import ChatError
+from chatlib.explain import explain
 from chatlib.topology import Binding, Declaration, Exchange
-from chatlib.urls import masked
 
-__all__ = ["Channel", "Connection", "IOThread", "explain", "probe"]
+__all__ = ["Channel", "Connection", "IOThread"]
 
 _log = logging.getLogger("chatlib.connection")
 if logging.getLogger("pika").level == logging.NOTSET:
@@ -80,48 +75,14 @@ class IOThread:
             self._thread.join(timeout)
 
 
-class _BatchingTransport(AbstractStreamTransport):  # type: ignore[misc]
-    """Collects what is written in one turn of the loop and hands it on as one piece.
-
-    pika writes each frame by itself, which makes three small packets of a message. One large write raised the rate of
-    confirmed publishes from 12.7 to 19.2 thousand a second (2 cores, RabbitMQ 3.10): the broker was the one who gained.
-    """
-
-    def __init__(self, inner: AbstractStreamTransport, services: SelectorIOServicesAdapter) -> None:
-        self._inner = inner
-        self._services = services
-        self._pieces: list[bytes] = []
-
-    def write(self, data: bytes) -> None:
-        if not self._pieces:
-            self._services.add_callback_threadsafe(self._flush)
-        self._pieces.append(data)
-
-    def _flush(self) -> None:
-        if self._pieces:
-            data = b"".join(self._pieces)
-            self._pieces.clear()
-            self._inner.write(data)
-
-    def abort(self) -> None:
-        self._pieces.clear()
-        self._inner.abort()
-
-    def get_protocol(self) -> Any:
-        return self._inner.get_protocol()
-
-    def get_write_buffer_size(self) -> int:
-        return sum(map(len, self._pieces)) + int(self._inner.get_write_buffer_size())
-
-
 class _BatchingServices(SelectorIOServicesAdapter):  # type: ignore[misc]
-    """pika's I/O services with a `_BatchingTransport` between connection and socket."""
+    """pika's I/O services with a `BatchingTransport` between connection and socket."""
 
     def create_streaming_connection(self, protocol_factory: Callable[[], Any], *args: Any, **kwargs: Any) -> Any:
         def factory() -> Any:
             protocol = protocol_factory()
             made = protocol.connection_made
-            protocol.connection_made = lambda transport: made(_BatchingTransport(transport, self))
+            protocol.connection_made = lambda transport: made(BatchingTransport(transport, self.add_callback_threadsafe))
             return protocol
 
         return super().create_streaming_connection(factory, *args, **kwargs)
@@ -361,104 +322,3 @@ def _delivery(epoch: int, queue: str, method: Any, properties: Any, body: bytes)
 def _as_text(value: str | bytes | None) -> str | None:
     """A short string as text: pika hands out bytes where a foreign client wrote what is not UTF-8."""
     return value.decode(errors="replace") if isinstance(value, bytes) else value
-
-
-def _causes(exc: BaseException) -> Iterator[BaseException]:
-    """`exc` and what pika's connection workflow has wrapped in it, outermost first."""
-    yield exc
-    inner: list[Any] = list(getattr(exc, "exceptions", ())) + [getattr(exc, "exception", None)] + list(exc.args)
-    for cause in inner:
-        if isinstance(cause, BaseException):
-            yield from _causes(cause)
-
-
-def explain(exc: BaseException, url: str) -> ChatError:
-    """The error of ours that says what `exc` means for somebody who wants to reach `url`, and what to do."""
-    where, parts, host = masked(url), urlsplit(url), urlsplit(url).hostname or "localhost"
-    vhost = unquote(parts.path[1:]) or "/"
-    for cause in _causes(exc):
-        if isinstance(cause, amqp.ProbableAuthenticationError | amqp.AuthenticationError) or _code(cause) == 403:
-            user = unquote(parts.username or "guest")
-            hint = " ('guest' is let in from loopback only)" if user == "guest" else ""
-            if isinstance(cause, amqp.ChannelClosed):
-                error: ChatError = AccessRefused(f"user {user!r} lacks a permission at {where}: {cause.reply_text}")
-            else:
-                error = AccessRefused(
-                    f"the broker refused user {user!r} or the password, at {where}{hint}: check the part before '@' in the URL"
-                )
-        elif isinstance(cause, amqp.ProbableAccessDeniedError) or _code(cause) == 530:
-            error = AccessRefused(
-                f"no virtual host {vhost!r}, or no permission to it, at {where}: check the path of the URL ('/' is written %2F or left out)"
-            )
-        elif _code(cause) in (406, 405):
-            error = TopologyMismatch(f"{_text(cause)}: delete it, or use the settings that it was declared with")
-        elif _code(cause) == 404 and "inaccessible" in _text(cause):
-            error = QueueDown(f"not up (yet): {_text(cause)}")
-        elif _code(cause) == 404:
-            error = ChatError(f"missing on the broker: {_text(cause)}")
-        elif isinstance(cause, socket.gaierror):
-            error = UnknownHost(f"unknown host {host!r} in {where}: check the spelling")
-        elif isinstance(cause, ConnectionRefusedError):
-            error = BrokerUnavailable(f"nothing listens at {where}: start the broker (`chatlib broker start`), or check the port")
-        elif isinstance(cause, workflow.AMQPConnectorStackTimeout | TimeoutError):
-            error = BrokerUnavailable(
-                f"no AMQP answer from {where} in time: the broker is frozen, still starting, or another service has the port"
-            )
-        elif isinstance(cause, amqp.ConnectionClosedByBroker):
-            error = BrokerUnavailable(f"the broker at {where} closed the connection: {cause.reply_code} {cause.reply_text}")
-        elif isinstance(cause, amqp.AMQPHeartbeatTimeout):
-            error = BrokerUnavailable(f"no heartbeat from {where}: the broker is frozen or the network is cut")
-        elif isinstance(cause, amqp.ConnectionBlockedTimeout):
-            error = BrokerUnavailable(
-                f"the broker at {where} blocked publishing for too long: a memory or disk alarm, see `chatlib doctor`"
-            )
-        else:
-            continue
-        error.__cause__ = exc
-        return error
-    error = BrokerUnavailable(f"lost the connection to {where}: {exc!r:.300}")
-    error.__cause__ = exc
-    return error
-
-
-def _code(exc: BaseException) -> int | None:
-    return exc.reply_code if isinstance(exc, amqp.ConnectionClosed | amqp.ChannelClosed) else None
-
-
-def _text(exc: BaseException) -> str:
-    return str(getattr(exc, "reply_text", exc))
-
-
-def probe(url: str, timeout: float = 5.0) -> None:
-    """Connect, declare a temporary queue, leave: the check that a broker does real work.
-
-    timeout: seconds. Raises BrokerUnavailable or AccessRefused (which is one).
-    """
-    outcome: Future[None] = Future()
-
-    def finish(error: BaseException | None = None) -> None:
-        if not outcome.done():
-            outcome.set_exception(error) if error else outcome.set_result(None)
-
-    def start() -> None:
-        connection = Connection(
-            io,
-            url,
-            name="chatlib probe",
-            heartbeat=15,
-            attempt_timeout=timeout,
-            blocked_timeout=timeout,
-            on_ready=lambda: connection.open_channel(lambda channel: channel.declare_temporary(lambda: connection.close(finish)), finish),
-            on_lost=finish,
-            on_blocked=lambda _: None,  # an alarm stops publishing only
-            on_unblocked=lambda: None,
-        )
-
-    io = IOThread("chatlib probe", finish)
-    try:
-        io.call(start)
-        outcome.result(timeout)
-    except FutureTimeout:
-        raise BrokerUnavailable(f"no AMQP answer from {masked(url)} within {timeout:g} s: the broker is frozen or still starting") from None
-    finally:
-        io.stop()

@@ -33,7 +33,7 @@ def await_ready(url: str, timeout: float, check: Callable[[], None] = lambda: No
     check: called before each try; raises what ends the waiting early (the process died, somebody froze it).
     Raises `AccessRefused` when the broker keeps saying no, `BrokerUnavailable` after `timeout` seconds.
     """
-    from chatlib.connection import probe  # the only module that imports pika; late, since it need not be there to start one
+    from chatlib.probe import probe  # late: it imports pika, which need not be there to start a broker
 
     parts = urlsplit(url)
     host, port = parts.hostname or "localhost", parts.port or (5671 if parts.scheme == "amqps" else 5672)

@@ -1,0 +1,38 @@
+"""What the lessons use beside chatlib itself: a ground to stand on, predictions, evidence, pictures, exercises, quizzes.
+
+Optional: needs the extra ``chatlib[lab]``. A lesson's first cell imports from here what it uses.
+"""
+
+from chatlib.lab.bank import Bank
+from chatlib.lab.checks import check
+from chatlib.lab.lesson import Lesson, LessonCannotStart, start_lesson
+from chatlib.lab.machine import machine
+from chatlib.lab.people import heard_by, people_verdict
+from chatlib.lab.pictures import depth_chart, heard, till_chart, topology
+from chatlib.lab.predictions import predict
+from chatlib.lab.quiz import quiz
+from chatlib.lab.samples import watch
+from chatlib.lab.till import Till
+from chatlib.lab.waiting import wait_until
+from chatlib.lab.wire import on_the_wire
+
+__all__ = [
+    "Bank",
+    "Lesson",
+    "LessonCannotStart",
+    "Till",
+    "check",
+    "depth_chart",
+    "heard",
+    "heard_by",
+    "machine",
+    "on_the_wire",
+    "people_verdict",
+    "predict",
+    "quiz",
+    "start_lesson",
+    "till_chart",
+    "topology",
+    "wait_until",
+    "watch",
+]

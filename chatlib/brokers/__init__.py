@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-from typing import cast
+from typing import TYPE_CHECKING, Any
 
-from chatlib.brokers.base import Broker, BrokerState, masked
+from chatlib.brokers.base import Broker, BrokerState
 from chatlib.brokers.installation import Installation, find_installation, ways_to_get_one
 from chatlib.brokers.local import DEFAULT_NAME, LocalBroker, running_brokers
 from chatlib.brokers.ports import Ports
 from chatlib.brokers.remote import RemoteBroker
 from chatlib.errors import BrokerNotInstalled
+from chatlib.urls import masked
 
 __all__ = [
     "DEFAULT_NAME",
     "Broker",
     "BrokerState",
+    "DockerBroker",
     "Installation",
     "LocalBroker",
     "Ports",
@@ -45,18 +46,27 @@ def default_broker() -> Broker:
         return running[0]
     try:
         find_installation()
-    except BrokerNotInstalled:
-        docker = _docker_broker()
-        if docker is None:
-            raise
-        return docker
+    except BrokerNotInstalled as missing:
+        return _docker_broker(missing)
     return LocalBroker()
 
 
-def _docker_broker() -> Broker | None:
-    """Return a DockerBroker where the docker package is installed and an engine answers."""
+def __getattr__(name: str) -> Any:
+    """DockerBroker is loaded when it is asked for."""
+    if name == "DockerBroker":
+        from chatlib.brokers.docker import DockerBroker
+
+        return DockerBroker
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _docker_broker(missing: BrokerNotInstalled) -> Broker:
+    """Return a DockerBroker where an engine answers; else raise `missing`, with what is wrong with Docker where there is one."""
+    from chatlib.brokers.docker import DockerBroker
+
     try:
-        module = importlib.import_module("chatlib.brokers.docker")
-        return cast(Broker, module.DockerBroker())
-    except (ImportError, BrokerNotInstalled):
-        return None
+        return DockerBroker()
+    except BrokerNotInstalled:
+        raise missing from None
+    except BrokerStartFailed as refused:
+        raise BrokerNotInstalled(f"{missing}\nThe third cannot be used yet: {refused}") from refused

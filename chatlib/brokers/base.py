@@ -1,13 +1,12 @@
-"""What every broker can do, whoever runs it: the protocol `Broker`, its states, and how a URL is shown."""
+"""What every broker can do, whoever runs it: the protocol `Broker` and its states."""
 
 from __future__ import annotations
 
 import enum
 from types import TracebackType
 from typing import Protocol, Self
-from urllib.parse import urlsplit, urlunsplit
 
-__all__ = ["Broker", "BrokerState", "masked"]
+__all__ = ["Broker", "BrokerState"]
 
 
 class BrokerState(enum.Enum):
@@ -77,13 +76,3 @@ class Broker(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
-
-
-def masked(url: str) -> str:
-    """Return `url` with its password replaced by `***`, for logs, reprs and error texts."""
-    parts = urlsplit(url)
-    user, colon, _ = parts.netloc.rpartition("@")[0].partition(":")
-    if not colon:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{user}:***@{host}"))

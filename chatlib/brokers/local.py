@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from chatlib.brokers import diagnosis, registry
-from chatlib.brokers.base import BrokerState, masked
+from chatlib.brokers.base import BrokerState
 from chatlib.brokers.installation import find_installation
 from chatlib.brokers.keeper import Keeper
 from chatlib.brokers.node import run_tool
@@ -20,6 +20,7 @@ from chatlib.brokers.ports import Ports
 from chatlib.brokers.process import OurProcess
 from chatlib.brokers.readiness import await_ready
 from chatlib.errors import AccessRefused, BrokerUnavailable, InvalidName
+from chatlib.urls import masked
 
 __all__ = ["DEFAULT_NAME", "LocalBroker", "running_brokers"]
 

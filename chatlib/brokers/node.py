@@ -49,7 +49,7 @@ def launch(identity: Identity, installation: Installation, lease: Lease, lock: i
         _await_epmd(mapper, identity.ports.epmd)
         # -config: Erlang's own way to configure, 0.5 s faster than rabbitmq.conf, for which RabbitMQ compiles all schemas
         node = OurProcess.start(
-            [str(installation.server), "-config", "node", "-chatlib", lease.tag],
+            [str(installation.server), "-config", str(folder / "node"), "-chatlib", lease.tag],
             lease.tag, program=installation.server, env=env, cwd=folder, output=log, keep=[lock],
         )  # fmt: skip
         lease.add("vm", node)
@@ -77,14 +77,16 @@ def _write_files(identity: Identity) -> None:
     folder.mkdir(exist_ok=True, mode=0o700)
     _private(folder / ".erlang.cookie", identity.cookie, mode=0o400)
     _private(folder / "enabled_plugins", f"[{','.join(identity.plugins)}].\n")
-    # collect_statistics_interval: management's numbers are a second old at most (default 5 s). The password is safe
+    # collect_statistics_interval: management's numbers are a second old at most (default 5 s); 4.x calls them deprecated
+    # and may want a permission for them one day (3.10 does not know that key and ignores it). The password is safe
     # inside <<"...">>: it is ours, of letters, digits, "-" and "_".
     _private(
         folder / "node.config",
         f"""[
  {{kernel, [{{inet_dist_use_interface, {{127,0,0,1}}}}]}},
  {{rabbit, [{{default_user, <<"{identity.user}">>}}, {{default_pass, <<"{identity.password}">>}},
-           {{default_user_tags, [administrator]}}, {{collect_statistics_interval, 1000}}]}},
+           {{default_user_tags, [administrator]}}, {{collect_statistics_interval, 1000}},
+           {{permit_deprecated_features, #{{management_metrics_collection => true}}}}]}},
  {{rabbitmq_management, [{{tcp_config, [{{port, {ports.management}}}, {{ip, "{LOOPBACK}"}}]}}]}}
 ].
 """,
@@ -104,15 +106,11 @@ def _private(path: Path, text: str, mode: int = 0o600) -> None:
 
 
 def _environment(identity: Identity, installation: Installation) -> dict[str, str]:
-    """Return the whole environment of the node: little is inherited, since RabbitMQ reads even CONFIG_FILE or NODENAME.
-
-    Paths are relative to the node's folder, in which it is started: nothing depends on how RabbitMQ's
-    scripts quote a path.
-    """
-    ports = identity.ports
+    """Return the whole environment of the node: little is inherited, since RabbitMQ reads even CONFIG_FILE or NODENAME."""
+    folder, ports = identity.node_folder, identity.ports
     return {key: os.environ[key] for key in INHERITED if key in os.environ} | {
         "PATH": installation.search_path,
-        "HOME": ".",  # the cookie's place
+        "HOME": str(folder),  # the cookie's place
         "LC_ALL": "C",  # file names are bytes: management breaks on letters beyond Latin-1
         "ERL_EPMD_ADDRESS": LOOPBACK,
         "ERL_EPMD_PORT": str(ports.epmd),
@@ -121,15 +119,15 @@ def _environment(identity: Identity, installation: Installation) -> dict[str, st
         "RABBITMQ_NODE_IP_ADDRESS": LOOPBACK,
         "RABBITMQ_NODE_PORT": str(ports.amqp),
         "RABBITMQ_DIST_PORT": str(ports.dist),
-        "RABBITMQ_MNESIA_BASE": "./mnesia",
-        "RABBITMQ_LOG_BASE": "./log",
+        "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
+        "RABBITMQ_LOG_BASE": str(folder / "log"),
         "RABBITMQ_LOGS": "-",  # to stdout, which is our log file
-        "RABBITMQ_PID_FILE": "./node.pid",
-        "RABBITMQ_ENABLED_PLUGINS_FILE": "./enabled_plugins",
-        "RABBITMQ_CONFIG_FILE": "./rabbitmq",
-        "RABBITMQ_CONFIG_FILES": "./conf.d",
-        "RABBITMQ_ADVANCED_CONFIG_FILE": "./advanced.config",
-        "RABBITMQ_CONF_ENV_FILE": "./no-env.conf",  # not the system's
+        "RABBITMQ_PID_FILE": str(folder / "node.pid"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
+        "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq"),
+        "RABBITMQ_CONFIG_FILES": str(folder / "conf.d"),
+        "RABBITMQ_ADVANCED_CONFIG_FILE": str(folder / "advanced.config"),
+        "RABBITMQ_CONF_ENV_FILE": str(folder / "no-env.conf"),  # not the system's
         "RABBITMQ_SCHEDULER_BUSY_WAIT_THRESHOLD": "none",  # idle schedulers sleep: the cores are shared
         "RABBITMQ_CTL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
         "detached": "1",  # the script becomes the node, instead of staying in between and answering signals itself

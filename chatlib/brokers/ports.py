@@ -11,7 +11,7 @@ import psutil
 
 from chatlib.errors import BrokerStartFailed
 
-__all__ = ["LOOPBACK", "Ports", "choose_ports", "require_free"]
+__all__ = ["LOOPBACK", "Ports", "choose_ports", "holder", "is_free", "require_free"]
 
 LOOPBACK = "127.0.0.1"
 LOWEST, BEYOND = 21_000, 32_000  # above the well-known brokers' ports, below the ephemeral range (Linux: 32768 and up)
@@ -65,14 +65,14 @@ def require_free(ports: Ports) -> None:
     for field, port in asdict(ports).items():
         if not is_free(port):
             raise BrokerStartFailed(
-                f"port {port} (for {field}) of this broker is taken{_holder(port)}.\n"
+                f"port {port} (for {field}) of this broker is taken{holder(port)}.\n"
                 f"Stop that program, or move the broker: LocalBroker(data_dir, ports=Ports({field}=...)) with a free port, "
                 "which the data_dir then keeps."
             )
 
 
-def _holder(port: int) -> str:
-    """Return " by process PID (name)" as far as this user may know."""
+def holder(port: int) -> str:
+    """Return " by process PID (name)" of who listens there, as far as this user may know it, else ""."""
     try:
         connections = psutil.net_connections("tcp")
     except (psutil.Error, OSError):  # macOS tells only root

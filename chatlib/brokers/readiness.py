@@ -8,8 +8,8 @@ from collections.abc import Callable
 from threading import Event
 from urllib.parse import urlsplit
 
-from chatlib.brokers.base import masked
 from chatlib.errors import AccessRefused, BrokerUnavailable
+from chatlib.urls import masked
 
 __all__ = ["await_ready", "port_open"]
 

@@ -6,9 +6,10 @@ from types import TracebackType
 from typing import Never, Self
 from urllib.parse import urlsplit
 
-from chatlib.brokers.base import BrokerState, masked
+from chatlib.brokers.base import BrokerState
 from chatlib.brokers.readiness import await_ready
 from chatlib.errors import BrokerNotOurs, BrokerUnavailable
+from chatlib.urls import masked
 
 __all__ = ["RemoteBroker"]
 

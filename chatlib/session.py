@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import queue
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -20,6 +21,7 @@ from chatlib.errors import BrokerUnavailable, ChatError
 __all__ = ["Session"]
 
 _numbers = itertools.count(1)
+_PATIENCE = 2.0  # seconds for the broker to say that the channel is closed; without a connection it cannot
 
 
 class Session:
@@ -33,6 +35,7 @@ class Session:
         self._channel: Channel | None = None
         self._deliveries: queue.SimpleQueue[Delivery | ChatError] = queue.SimpleQueue()
         self._answer: Future[Any] = Future()
+        self._closed = threading.Event()
 
     def attach(self, channel: Channel) -> None:
         """On the I/O thread: the channel is open."""
@@ -41,6 +44,7 @@ class Session:
     def lost(self, error: ChatError) -> None:
         """On the I/O thread: the channel is gone."""
         self._channel = None
+        self._closed.set()
         self._deliveries.put(error)
         if not self._answer.done():
             self._answer.set_exception(error)
@@ -103,14 +107,17 @@ class Session:
             raise BrokerUnavailable(f"the broker did not answer within {self._timeout:g} s") from None
 
     def close(self) -> None:
-        """Close the channel; what is unacked goes back to its queue. Idempotent."""
+        """Close the channel; what is unacked is back in its queue when this returns. Idempotent."""
 
         def close() -> None:
             channel, self._channel = self._channel, None
             if channel:
                 channel.close()
+            else:
+                self._closed.set()
 
         self._io.call(close)
+        self._closed.wait(_PATIENCE)
 
     def __enter__(self) -> Session:
         return self

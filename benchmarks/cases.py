@@ -71,7 +71,7 @@ PUBLISH = Case(
     "publish",
     "Confirmed durable publish",
     "Messages to one inbox (a durable classic queue on a durable direct exchange), persistent, mandatory, until the last is confirmed.",
-    {"messages/s": ""},
+    {"messages/s": "", "client CPU": "µs a message", "broker CPU": "µs a message"},
     higher_is_better=True,
     count=20_000,
     quick_count=3_000,
@@ -92,6 +92,7 @@ PUBLISH = Case(
         Goal("chatlib", "aio-pika gather", "messages/s", at_least=2),
         Goal("chatlib", "C", "messages/s", at_least=0.6),
         Goal("chatlib", "pika select", "messages/s"),
+        Goal("chatlib", "pika select", "client CPU"),
         Goal("chatlib", "pika blocking", "messages/s", at_least=6, source="the first demand"),
     ),
 )
@@ -102,7 +103,7 @@ RECEIVE = Case(
     "Receive and ack",
     "A full inbox is emptied with a prefetch of 100: chatlib decodes each message, drops duplicates by id, shows it and acks it when "
     "told so; the peers take the bytes, note the id and ack. Until the broker has the last ack.",
-    {"messages/s": ""},
+    {"messages/s": "", "client CPU": "µs a message", "broker CPU": "µs a message"},
     higher_is_better=True,
     count=20_000,
     quick_count=3_000,
@@ -123,6 +124,7 @@ RECEIVE = Case(
         Goal("chatlib on disk", "pika blocking", "messages/s"),
         Goal("chatlib with receipts", "pika blocking", "messages/s"),
         Goal("chatlib", "C", "messages/s"),
+        Goal("chatlib", "pika select", "client CPU"),
     ),
 )
 
@@ -196,7 +198,7 @@ SIGNUP = Case(
     "signup",
     "signup",
     "Sign-up",
-    "Users a second that come to exist: two durable queues and two bindings each, the same for both. The users of all rounds stay.",
+    "Users a second that come to exist: two durable queues and two bindings each, the same for all. The users of all rounds stay.",
     {"users/s": ""},
     higher_is_better=True,
     count=2_000,
@@ -204,8 +206,9 @@ SIGNUP = Case(
     contestants=(
         Contestant("chatlib", "chatlib_client", note="chat.users(names); brings them online, too"),
         Contestant("pika blocking", "pika_blocking", note="one declare after the other, nobody online"),
+        Contestant("pika select", "pika_select", {"channels": 32}, note="declares pipelined over 32 channels, nobody online"),
     ),
-    goals=(Goal("chatlib", "pika blocking", "users/s", at_least=3),),
+    goals=(Goal("chatlib", "pika blocking", "users/s", at_least=3), Goal("chatlib", "pika select", "users/s")),
 )
 
 MEMORY = Case(

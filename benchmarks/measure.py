@@ -87,25 +87,31 @@ class Bench:
     def _run(self, contestant: Contestant, action: str, work: Work) -> dict[str, float]:
         return run(contestant, action, work, self.native, self.timeout)
 
+    def _timed(self, contestant: Contestant, action: str, work: Work) -> dict[str, float]:
+        """As `_run`, with the processor time of the broker (which includes connecting) as `broker`."""
+        before = self.node.cpu()
+        result = self._run(contestant, action, work)
+        return {**result, "broker": self.node.cpu() - before}
+
     def _publish(self, contestant: Contestant, user: str, count: int, disk: str) -> Metrics:
         self.node.add_users([user])
-        result = self._run(contestant, "publish", self._work(contestant, user, count, disk))
+        result = self._timed(contestant, "publish", self._work(contestant, user, count, disk))
         stored = self.node.depth(inbox_queue(user))
         self._forget([user])
         if not stored == count == result["confirmed"]:
             raise Failed(f"{contestant.name}: {count} published, {result['confirmed']:g} confirmed, {stored} in the queue")
-        return {"messages/s": count / result["seconds"]}
+        return _rate(count, result)
 
     def _receive(self, contestant: Contestant, user: str, count: int, disk: str) -> Metrics:
         self.node.add_users([user])
         self.node.fill(f"@{user}", count, CONTENT)
-        result = self._run(contestant, "receive", self._work(contestant, user, count, disk))
+        result = self._timed(contestant, "receive", self._work(contestant, user, count, disk))
         left = self.node.depth(inbox_queue(user))
         self._forget([user])
         self.node.purge([receipts_queue("filler")])
         if left or result["received"] != count:
             raise Failed(f"{contestant.name}: {result['received']:g} of {count} received, {left} left in the queue")
-        return {"messages/s": count / result["seconds"]}
+        return _rate(count, result)
 
     def _latency(self, contestant: Contestant, user: str, count: int, disk: str) -> Metrics:
         self.node.add_users([user])
@@ -193,6 +199,14 @@ class Bench:
 
     def _forget(self, users: Iterable[str]) -> None:
         self.node.delete([queue(user) for user in users for queue in (inbox_queue, receipts_queue)])
+
+
+def _rate(count: int, result: dict[str, float]) -> Metrics:
+    return {
+        "messages/s": count / result["seconds"],
+        "client CPU": 1e6 * result["cpu"] / count,
+        "broker CPU": 1e6 * result["broker"] / count,
+    }
 
 
 def _group(case: Case) -> str:

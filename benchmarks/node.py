@@ -86,6 +86,11 @@ class Node:
         self.broker.kill()
         self.broker.start()
 
+    def cpu(self) -> float:
+        """Return the seconds of processor time that the node's process has used."""
+        times = psutil.Process(self.broker.pid).cpu_times()
+        return float(times.user + times.system)
+
     def memory(self) -> int:
         """Return the bytes of resident memory of the node's process, once they have stayed within 1% for a second (or after 10 s)."""
         process = psutil.Process(self.broker.pid)

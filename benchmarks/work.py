@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["PREFETCH", "WINDOW", "Work", "body", "say"]
+__all__ = ["PREFETCH", "WINDOW", "Stopwatch", "Work", "body", "say"]
 
 WINDOW = 1000
 """Publishes in flight without a confirm, for all who pipeline; chatlib's default."""
@@ -57,6 +58,18 @@ class Work:
 def body(number: int, size: int) -> bytes:
     """Return a body of `size` bytes (at least 8) that begins with `number` in eight digits."""
     return b"%08d" % number + b"x" * (size - 8)
+
+
+class Stopwatch:
+    """Runs from when it is made."""
+
+    def __init__(self) -> None:
+        self._wall = time.monotonic()
+        self._cpu = time.process_time()
+
+    def read(self) -> dict[str, float]:
+        """Return `seconds` by the clock and `cpu`, the seconds of processor time of this process with all its threads."""
+        return {"seconds": time.monotonic() - self._wall, "cpu": time.process_time() - self._cpu}
 
 
 def say(result: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import aio_pika
 
-from benchmarks.work import PREFETCH, Work, body, say
+from benchmarks.work import PREFETCH, Stopwatch, Work, body, say
 
 
 def _message(number: int, data: bytes) -> aio_pika.Message:
@@ -26,13 +26,13 @@ def _message(number: int, data: bytes) -> aio_pika.Message:
 def publish(work: Work) -> dict[str, Any]:
     """Time from the first publish to the last confirm; `mandatory` is aio-pika's default."""
 
-    async def main() -> float:
+    async def main() -> dict[str, float]:
         connection = await aio_pika.connect(work.url)
         async with connection:
             exchange = await (await connection.channel()).get_exchange(work.exchange)
             at_once = work.options.get("gather", 1)
             numbered = enumerate(work.bodies())
-            began = time.monotonic()
+            watch = Stopwatch()
             if at_once == 1:
                 for number, data in numbered:
                     await exchange.publish(_message(number, data), work.key)
@@ -40,15 +40,15 @@ def publish(work: Work) -> dict[str, Any]:
                 for start in range(0, work.count, at_once):
                     batch = [next(numbered) for _ in range(min(at_once, work.count - start))]
                     await asyncio.gather(*(exchange.publish(_message(number, data), work.key) for number, data in batch))
-            return time.monotonic() - began
+            return watch.read()
 
-    return {"seconds": asyncio.run(main()), "confirmed": work.count}
+    return {**asyncio.run(main()), "confirmed": work.count}
 
 
 def receive(work: Work) -> dict[str, Any]:
     """A consumer callback that awaits `message.ack()`."""
 
-    async def main() -> tuple[float, int]:
+    async def main() -> dict[str, float]:
         connection = await aio_pika.connect(work.url)
         async with connection:
             channel = await connection.channel()
@@ -63,14 +63,13 @@ def receive(work: Work) -> dict[str, Any]:
                 if len(seen) == work.count:
                     done.set()
 
-            began = time.monotonic()
+            watch = Stopwatch()
             await queue.consume(on_message)
             await done.wait()
             await channel.set_qos(prefetch_count=PREFETCH)  # answered after the last ack
-            return time.monotonic() - began, len(seen)
+            return {**watch.read(), "received": len(seen)}
 
-    seconds, received = asyncio.run(main())
-    return {"seconds": seconds, "received": received}
+    return asyncio.run(main())
 
 
 def pace(work: Work) -> dict[str, Any]:

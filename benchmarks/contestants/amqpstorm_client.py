@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 from typing import Any
 
 import amqpstorm
 
-from benchmarks.work import PREFETCH, Work
+from benchmarks.work import PREFETCH, Stopwatch, Work
 
 
 def _connection(work: Work) -> amqpstorm.UriConnection:
@@ -19,7 +18,7 @@ def publish(work: Work) -> dict[str, Any]:
     """`basic.publish` returns when the confirm is there, and raises if the message was returned or refused."""
     with _connection(work) as connection, connection.channel() as channel:
         channel.confirm_deliveries()
-        began = time.monotonic()
+        watch = Stopwatch()
         for number, data in enumerate(work.bodies()):
             properties = {
                 "content_type": "application/json",
@@ -30,7 +29,7 @@ def publish(work: Work) -> dict[str, Any]:
             }
             if not channel.basic.publish(data, work.key, work.exchange, properties, mandatory=True):
                 raise SystemExit("a message was not confirmed")
-        return {"seconds": time.monotonic() - began, "confirmed": work.count}
+        return {**watch.read(), "confirmed": work.count}
 
 
 def receive(work: Work) -> dict[str, Any]:
@@ -45,7 +44,7 @@ def receive(work: Work) -> dict[str, Any]:
             if len(seen) == work.count:
                 channel.stop_consuming()  # answered after the last ack
 
-        began = time.monotonic()
+        watch = Stopwatch()
         channel.basic.consume(on_message, work.queue)
         channel.start_consuming()
-        return {"seconds": time.monotonic() - began, "received": len(seen)}
+        return {**watch.read(), "received": len(seen)}

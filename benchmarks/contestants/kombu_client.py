@@ -8,7 +8,7 @@ from typing import Any
 import kombu
 from kombu.mixins import ConsumerMixin
 
-from benchmarks.work import PREFETCH, Work, say
+from benchmarks.work import PREFETCH, Stopwatch, Work, say
 
 
 def _connection(work: Work) -> Any:
@@ -19,7 +19,7 @@ def publish(work: Work) -> dict[str, Any]:
     """`Producer.publish` returns when the confirm is there; mandatory is set, though nobody looks at what is returned."""
     with _connection(work) as connection:
         producer = kombu.Producer(connection.channel(), kombu.Exchange(work.exchange, no_declare=True), auto_declare=False)
-        began = time.monotonic()
+        watch = Stopwatch()
         for number, data in enumerate(work.bodies()):
             producer.publish(
                 data,
@@ -32,7 +32,7 @@ def publish(work: Work) -> dict[str, Any]:
                 timestamp=int(time.time()),
                 type="SEND_MESSAGE",
             )
-        return {"seconds": time.monotonic() - began, "confirmed": work.count}
+        return {**watch.read(), "confirmed": work.count}
 
 
 def receive(work: Work) -> dict[str, Any]:
@@ -47,12 +47,12 @@ def receive(work: Work) -> dict[str, Any]:
 
         queue = kombu.Queue(work.queue, no_declare=True)
         consumer = kombu.Consumer(channel, [queue], on_message=on_message, prefetch_count=PREFETCH, auto_declare=False)
-        began = time.monotonic()
+        watch = Stopwatch()
         consumer.consume()
         while len(seen) < work.count:
             connection.drain_events(timeout=30)
         channel.close()  # answered after the last ack
-        return {"seconds": time.monotonic() - began, "received": len(seen)}
+        return {**watch.read(), "received": len(seen)}
 
 
 class _Watcher(ConsumerMixin):

@@ -10,7 +10,7 @@ import pika
 import psutil
 
 from benchmarks.contestants.pika_message import properties
-from benchmarks.work import PREFETCH, Work, body, say
+from benchmarks.work import PREFETCH, Stopwatch, Work, body, say
 from chatlib.topology import Binding, Queue, of_user
 
 
@@ -22,12 +22,12 @@ def publish(work: Work) -> dict[str, Any]:
     """A round trip for each message: `basic_publish` returns when the confirm is there, and raises if it was returned or refused."""
     channel = _channel(work)
     channel.confirm_delivery()
-    began = time.monotonic()
+    watch = Stopwatch()
     for number, data in enumerate(work.bodies()):
         channel.basic_publish(work.exchange, work.key, data, properties(number), mandatory=True)
-    seconds = time.monotonic() - began
+    times = watch.read()
     channel.connection.close()
-    return {"seconds": seconds, "confirmed": work.count}
+    return {**times, "confirmed": work.count}
 
 
 def receive(work: Work) -> dict[str, Any]:
@@ -35,16 +35,16 @@ def receive(work: Work) -> dict[str, Any]:
     channel = _channel(work)
     channel.basic_qos(prefetch_count=PREFETCH)
     seen = set()
-    began = time.monotonic()
+    watch = Stopwatch()
     for method, header, _ in channel.consume(work.queue):
         seen.add(header.message_id)
         channel.basic_ack(method.delivery_tag)
         if len(seen) == work.count:
             break
     channel.close()  # answered after the last ack
-    seconds = time.monotonic() - began
+    times = watch.read()
     channel.connection.close()
-    return {"seconds": seconds, "received": len(seen)}
+    return {**times, "received": len(seen)}
 
 
 def pace(work: Work) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from typing import Any
 import pika
 
 from benchmarks.contestants.pika_message import properties
-from benchmarks.work import PREFETCH, WINDOW, Work, body, say
+from benchmarks.work import PREFETCH, WINDOW, Stopwatch, Work, body, say
+from chatlib.topology import Binding, Queue, of_user
 
 
 def _run(work: Work, on_channel: Callable[[Any], None]) -> None:
@@ -79,32 +80,34 @@ class _Publisher:
 
 def publish(work: Work) -> dict[str, Any]:
     """Time from the first publish to the last confirm, with `WINDOW` in flight."""
-    times = []
+    watches = []
+    times = {}
 
     def ready() -> None:
-        times.append(time.monotonic())
+        watches.append(Stopwatch())
         publisher.pump()
 
     def done() -> None:
-        times.append(time.monotonic())
+        times.update(watches[0].read())
         publisher.channel.connection.close()
 
     publisher = _Publisher(work, range(work.count), ready, done)
     _run(work, publisher.start)
-    return {"seconds": times[1] - times[0], "confirmed": publisher.confirmed - publisher.returned}
+    return {**times, "confirmed": publisher.confirmed - publisher.returned}
 
 
 def receive(work: Work) -> dict[str, Any]:
     """Each message acked by itself, or (option `every`) the last of so many with "multiple"."""
     every = work.options.get("every", 1)
     seen = set()
-    times = []
+    watches = []
+    times = {}
 
     def started(channel: Any) -> None:
         channel.basic_qos(prefetch_count=PREFETCH, callback=lambda _: ready(channel))
 
     def ready(channel: Any) -> None:
-        times.append(time.monotonic())
+        watches.append(Stopwatch())
         channel.basic_consume(work.queue, delivered)
 
     def delivered(channel: Any, method: Any, properties: Any, _: bytes) -> None:
@@ -115,11 +118,11 @@ def receive(work: Work) -> dict[str, Any]:
             channel.basic_qos(prefetch_count=PREFETCH, callback=lambda _: finished(channel))  # answered after the last ack
 
     def finished(channel: Any) -> None:
-        times.append(time.monotonic())
+        times.update(watches[0].read())
         channel.connection.close()
 
     _run(work, started)
-    return {"seconds": times[1] - times[0], "received": len(seen)}
+    return {**times, "received": len(seen)}
 
 
 def pace(work: Work) -> dict[str, Any]:
@@ -161,3 +164,33 @@ def watch(work: Work) -> dict[str, Any]:
 
     _run(work, started)
     return {"arrived": arrived}
+
+
+def signup(work: Work) -> dict[str, Any]:
+    """The same queues and bindings as chatlib's, pipelined over (option `channels`) so many channels; a user stays on one channel."""
+    count = work.options["channels"]
+    began: list[float] = []
+    ended: list[float] = []
+
+    def started(first: Any) -> None:
+        began.append(time.monotonic())
+        declare(first, 0)
+        for number in range(1, count):
+            first.connection.channel(on_open_callback=lambda channel, number=number: declare(channel, number))
+
+    def declare(channel: Any, number: int) -> None:
+        for user in work.users[number::count]:
+            for what in of_user(user, inbox_limit=work.options["inbox_limit"]):
+                if isinstance(what, Queue):
+                    channel.queue_declare(what.name, durable=True, arguments=dict(what.arguments))
+                elif isinstance(what, Binding):
+                    channel.queue_bind(what.queue, what.source, routing_key=what.key)
+        channel.basic_qos(prefetch_count=1, callback=lambda _: answered(channel))  # answered after all that was asked before
+
+    def answered(channel: Any) -> None:
+        ended.append(time.monotonic())
+        if len(ended) == count:
+            channel.connection.close()
+
+    _run(work, started)
+    return {"seconds": ended[-1] - began[0]}

@@ -140,12 +140,14 @@ static void publish(const char *exchange, const char *key, long count, size_t si
     amqp_confirm_select(conn, CHANNEL);
     reply("no confirms");
     double began = now();
+    clock_t used = clock();
     while (confirmed + refused < count) {
         while (sent < count && sent - confirmed - refused < window) put(exchange, key, body, size);
         take_frame(NULL);
         while (take_frame(&nothing)) {}
     }
-    printf("{\"seconds\": %.6f, \"confirmed\": %ld, \"returned\": %ld}\n", now() - began, confirmed, returned);
+    printf("{\"seconds\": %.6f, \"cpu\": %.6f, \"confirmed\": %ld, \"returned\": %ld}\n", now() - began,
+           (double)(clock() - used) / CLOCKS_PER_SEC, confirmed, returned);
 }
 
 static void pace(const char *exchange, const char *key, long count, size_t size, double rate) {
@@ -182,6 +184,7 @@ static void next(amqp_envelope_t *envelope) {
 
 static void receive(const char *queue, long count, int prefetch, long every) {
     double began = now();
+    clock_t used = clock();
     consume(queue, prefetch);
     for (long i = 1; i <= count; i++) {
         amqp_envelope_t envelope;
@@ -190,7 +193,7 @@ static void receive(const char *queue, long count, int prefetch, long every) {
         amqp_destroy_envelope(&envelope);
     }
     amqp_channel_close(conn, CHANNEL, AMQP_REPLY_SUCCESS); /* answered after the last ack: a channel is served in order */
-    printf("{\"seconds\": %.6f, \"received\": %ld}\n", now() - began, count);
+    printf("{\"seconds\": %.6f, \"cpu\": %.6f, \"received\": %ld}\n", now() - began, (double)(clock() - used) / CLOCKS_PER_SEC, count);
 }
 
 static void watch(const char *queue, long count, int prefetch) {

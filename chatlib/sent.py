@@ -137,10 +137,12 @@ class SentMessage:
     def _settle(self, state: SentState, error: ChatError | None) -> None:
         self._error = error
         self._state = state
+        self._end_waits()
         self._tell()
 
     def _close(self) -> None:
         self._closed = True
+        self._end_waits()
         self._tell()
 
     def _receipt(self, user: str, status: ReadStatus) -> bool:
@@ -152,9 +154,12 @@ class SentMessage:
         self._tell()
         return True
 
-    def _tell(self) -> None:
+    def _end_waits(self) -> None:
+        """Not at a receipt: a quick receiver's may be here before the broker's confirm."""
         for event in self._events:
             event.set()
+
+    def _tell(self) -> None:
         for watcher in self._watchers:
             try:
                 watcher(self)

@@ -65,6 +65,11 @@ class Keeper:
         return self._identity
 
     @property
+    def starting(self) -> bool:
+        """Whether a start by this keeper is under way."""
+        return self._starting
+
+    @property
     def identity(self) -> Identity:
         """The identity; the first use makes or reads the folder. Raises `BrokerStartFailed`."""
         with self.mutex:
@@ -86,7 +91,10 @@ class Keeper:
         return (process, ready) if process is not None and process.alive else (None, False)
 
     def launch(self) -> OurProcess:
-        """Start the node and return its process at once. Raises `BrokerNotInstalled` or `BrokerStartFailed`."""
+        """Start the node and return its process at once. Raises `BrokerNotInstalled` or `BrokerStartFailed`.
+
+        A detached broker that another process starts at the same moment is one and the same: then its process is returned.
+        """
         with self.mutex:
             installation = find_installation()
             identity = self.identity
@@ -99,7 +107,13 @@ class Keeper:
                 _require_disk(identity.folder)
                 if self._lease is not None:
                     self._lease.clear()  # after a crash of the node its epmd is left
-                lock = _locked(identity)
+                try:
+                    lock = _locked(identity)
+                except BrokerStartFailed:
+                    other, _ = self.node()
+                    if other is None:
+                        raise
+                    return other
                 try:
                     require_free(identity.ports)
                     self._log_offset = identity.log_file.stat().st_size if identity.log_file.exists() else 0

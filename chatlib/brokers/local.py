@@ -173,7 +173,7 @@ class LocalBroker:
         try:
             self._await_start(node)
         except BaseException:
-            if running is None:  # also on Ctrl-C: nothing half-started stays behind
+            if self._keeper.starting:  # also on Ctrl-C: nothing half-started stays behind
                 self._keeper.end_processes()
             raise
         self._keeper.mark_ready()

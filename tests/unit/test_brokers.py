@@ -270,8 +270,10 @@ class TestRegistry:
         assert registry.sweep() == [] and list(registry.entries()) == []
         assert path.exists() and folder.exists()
 
-    def test_a_home_that_cannot_be_written(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_home_that_cannot_be_written(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("XDG_STATE_HOME", "/proc/nothing")
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        assert registry.state_folder() == tmp_path / f"chatlib-state-{os.getuid()}"
         assert os.access(registry.state_folder(), os.W_OK)
 
 

@@ -5,6 +5,8 @@
 ...     chat.user("alice").send("@bob", "hello").wait(timeout=5)
 """
 
+from typing import TYPE_CHECKING, Any
+
 from chatlib.brokers import LocalBroker, RemoteBroker, default_broker
 from chatlib.chat import Chat, connect
 from chatlib.checker import check
@@ -18,11 +20,15 @@ from chatlib.sent import SentMessage, SentState
 from chatlib.settings import Settings
 from chatlib.user import ChatUser
 
+if TYPE_CHECKING:
+    from chatlib.brokers import DockerBroker
+
 __version__ = "0.1.0"
 
 __all__ = [
     "Chat",
     "ChatUser",
+    "DockerBroker",
     "LinkState",
     "LocalBroker",
     "ReceivedMessage",
@@ -37,3 +43,12 @@ __all__ = [
     "default_broker",
     *_errors,
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """DockerBroker is loaded when it is asked for."""
+    if name == "DockerBroker":
+        from chatlib.brokers import DockerBroker
+
+        return DockerBroker
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,8 +10,11 @@ from chatlib.brokers.installation import Installation, find_installation, ways_t
 from chatlib.brokers.local import DEFAULT_NAME, LocalBroker, running_brokers
 from chatlib.brokers.ports import Ports
 from chatlib.brokers.remote import RemoteBroker
-from chatlib.errors import BrokerNotInstalled
+from chatlib.errors import BrokerNotInstalled, BrokerStartFailed
 from chatlib.urls import masked
+
+if TYPE_CHECKING:
+    from chatlib.brokers.docker import DockerBroker
 
 __all__ = [
     "DEFAULT_NAME",
@@ -47,7 +50,13 @@ def default_broker() -> Broker:
     try:
         find_installation()
     except BrokerNotInstalled as missing:
-        return _docker_broker(missing)
+        try:
+            docker = _docker_broker()
+        except BrokerStartFailed as refused:
+            raise BrokerNotInstalled(f"{missing}\nDocker is here and cannot be used yet: {refused}") from refused
+        if docker is None:
+            raise
+        return docker
     return LocalBroker()
 
 
@@ -60,13 +69,11 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def _docker_broker(missing: BrokerNotInstalled) -> Broker:
-    """Return a DockerBroker where an engine answers; else raise `missing`, with what is wrong with Docker where there is one."""
+def _docker_broker() -> Broker | None:
+    """Return a DockerBroker where the docker package is installed and an engine is there; raise `BrokerStartFailed` if it refuses."""
     from chatlib.brokers.docker import DockerBroker
 
     try:
         return DockerBroker()
     except BrokerNotInstalled:
-        raise missing from None
-    except BrokerStartFailed as refused:
-        raise BrokerNotInstalled(f"{missing}\nThe third cannot be used yet: {refused}") from refused
+        return None

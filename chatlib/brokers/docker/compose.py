@@ -31,7 +31,8 @@ class ComposeService:
             raise BrokerStartFailed(f"there is no Compose file {self.file}: name one, DockerBroker.from_compose('docker-compose.yml')")
         self.service = service
         self.project = project
-        self._brought_up = self._alone = False
+        self.brought_up = False  #: by us, so that `down()` has something to do
+        self._alone = False
 
     def container(self, engine: Engine) -> Container | None:
         """Return the service's container, a running one first, or None."""
@@ -42,12 +43,12 @@ class ComposeService:
         """`docker compose up -d SERVICE`. Raises `BrokerNotInstalled` (no Compose) or `BrokerStartFailed` with what it said."""
         self._alone = not self._containers(engine)
         self._run("up", "-d", "--no-deps", self.service, patience=UP_PATIENCE)
-        self._brought_up = True
+        self.brought_up = True
 
     def down(self) -> None:
         """Remove what `up()` made, network included; named volumes stay, as with `docker compose down`."""
-        if self._brought_up:
-            self._brought_up = False
+        if self.brought_up:
+            self.brought_up = False
             self._run(*(("down",) if self._alone else ("rm", "--stop", "--force", self.service)), patience=DOWN_PATIENCE)
 
     def _containers(self, engine: Engine, *labels: str) -> list[Container]:

@@ -1,21 +1,22 @@
-"""Making, finding and launching the container of a broker."""
+"""The container of a broker: finding, making, launching it, and why it ended."""
 
 from __future__ import annotations
 
 import io
 import tarfile
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from chatlib.brokers import diagnosis
 from chatlib.brokers.docker.access import AMQP, DATA, MANAGEMENT, Access
 from chatlib.brokers.docker.engine import OWNER_LABEL, Engine, owner_label, trouble, words
 from chatlib.brokers.ports import LOOPBACK, holder, is_free
-from chatlib.errors import BrokerStartFailed
+from chatlib.errors import BrokerStartFailed, BrokerUnavailable
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
 
-__all__ = ["create", "find", "launch", "require_volume_free"]
+__all__ = ["command_in", "create", "failure", "find", "launch", "log_of", "require_volume_free"]
 
 TAKEN = ("port is already allocated", "address already in use", "failed to bind")
 
@@ -102,6 +103,28 @@ def launch(container: Container, access: Access) -> None:
                 f"the broker's container {access.name} cannot have its ports: {who}.\n"
                 "Stop that program or container, or choose other ports: DockerBroker(ports=Ports(amqp=...)) with a free one below 32768."
             ) from error
+
+
+def log_of(container: Container, **options: Any) -> str:
+    """Return what the container has said; options: `tail`, `since` of the SDK."""
+    with trouble("reading the container's log"):
+        return bytes(container.logs(**options)).decode("utf-8", "replace")
+
+
+def command_in(container: Container, *command: str) -> str:
+    """Run a command in the container as RabbitMQ's user and return what it printed; `BrokerUnavailable` with that if it fails."""
+    with trouble(f"running {command[0]} in the container"):
+        code, said = container.exec_run(list(command), user="rabbitmq")
+    text = said.decode("utf-8", "replace") if isinstance(said, bytes) else ""
+    if code:
+        raise BrokerUnavailable(f"{' '.join(command)} failed ({code}): {text.strip()}")
+    return text
+
+
+def failure(what: str, container: Container, began: int) -> BrokerStartFailed:
+    """Return the error for a start that failed: what happened, what to do, and the log lines since `began` (Unix time) that tell."""
+    lines = [line.rstrip() for line in log_of(container, since=began, tail=400).splitlines() if line.strip()]
+    return BrokerStartFailed(f"{what}. {diagnosis.advice(lines)}".rstrip(), diagnosis.telling_lines(lines))
 
 
 def _archive(name: str, text: str) -> bytes:

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
-from benchmarks.cases import CASES
+from benchmarks.cases import CASES, chosen
 from benchmarks.report import markdown, verdicts
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -32,9 +32,10 @@ def main(
 ) -> None:
     """Measure chatlib and its peers: the same work, on one private node, in one run. About 25 minutes, with --quick one."""
     console = Console(stderr=True)
-    cases = [case for case in CASES if not only or any(case.name.startswith(name) for name in only)]
-    if not cases:
-        raise typer.BadParameter(f"there is no such case; there are: {NAMES}", param_hint="--only")
+    try:
+        cases = chosen(only or [])
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--only") from error
     if show:
         document = json.loads(show.read_text())
     else:

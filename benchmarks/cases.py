@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["CASES", "Case", "Contestant", "Goal"]
+__all__ = ["CASES", "Case", "Contestant", "Goal", "chosen"]
 
 Kind = Literal["publish", "receive", "latency", "fanout", "recovery", "signup", "memory"]
 
@@ -229,3 +230,14 @@ MEMORY = Case(
 
 CASES = (PUBLISH, RECEIVE, LATENCY, _fanout(10, 2_000, 300), _fanout(100, 200, 30), _fanout(1000, 20, 3), RECOVERY, MEMORY, SIGNUP)
 """In the order of a run: what fills the node comes last."""
+
+
+def chosen(names: Sequence[str]) -> list[Case]:
+    """Return the cases that `names` mean, in the order of a run: exact names, else beginnings; all for none. Raises ValueError."""
+    found: set[str] = set()
+    for name in names:
+        matches = {case.name for case in CASES if case.name == name} or {case.name for case in CASES if case.name.startswith(name)}
+        if not matches:
+            raise ValueError(f"there is no case {name!r}; there are: {', '.join(case.name for case in CASES)}")
+        found |= matches
+    return [case for case in CASES if not names or case.name in found]

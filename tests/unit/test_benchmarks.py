@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.cases import CASES, Case, Contestant, Goal
+from benchmarks.cases import CASES, Case, Contestant, Goal, chosen
 from benchmarks.figures import Spread, latencies, percentile, ratios, spread
 from benchmarks.processes import Failed, run
 from benchmarks.report import markdown, show, verdicts
@@ -161,6 +161,25 @@ def test_the_demands_of_the_project_are_all_there() -> None:
         ("signup", "chatlib", "pika blocking", "users/s"): 3,
     }
     assert {case.name: case.limit for case in CASES if case.limit is not None} == {"recovery": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("names", "cases"),
+    [
+        (["fanout-10"], ["fanout-10"]),
+        (["sign", "fan"], ["fanout-10", "fanout-100", "fanout-1000", "signup"]),
+        (["publish", "publish"], ["publish"]),
+        ([], [case.name for case in CASES]),
+    ],
+)
+def test_a_case_is_chosen_by_its_name_or_else_its_beginning(names: list[str], cases: list[str]) -> None:
+    assert [case.name for case in chosen(names)] == cases
+
+
+@pytest.mark.parametrize("names", [["nothing"], ["publish", "nothing"]])
+def test_an_unknown_case_is_refused_with_the_names_there_are(names: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"no case 'nothing'; there are: publish, .*signup"):
+        chosen(names)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from chatlib.sent import SentMessage
 from chatlib.settings import Settings
 from chatlib.store import Store
 from chatlib.topology import of_history, of_user
+from chatlib.urls import masked
 from chatlib.user import ChatUser
 from chatlib.workers import Workers
 
@@ -279,10 +280,14 @@ def _urls(broker_or_url: HasUrl | str | Sequence[str]) -> list[str]:
     elif isinstance(broker_or_url, Sequence):
         urls = list(broker_or_url)
     else:
-        urls = list(getattr(broker_or_url, "urls", None) or [broker_or_url.url])
+        urls = list(getattr(broker_or_url, "urls", None) or [getattr(broker_or_url, "url", broker_or_url)])
     for url in urls:
-        if not str(url).startswith(("amqp://", "amqps://")):
+        if not isinstance(url, str) or not url.startswith(("amqp://", "amqps://")):
             raise ChatError(f"a broker's URL begins with amqp:// or amqps://, got {url!r}: pass a broker, a URL or a list of URLs")
+        try:
+            _ = urlsplit(url).port
+        except ValueError as exc:
+            raise ChatError(f"not a URL ({exc}): {masked(url)!r}; amqp://user:password@host:5672/ is one") from None
     if not urls:
         raise ChatError("no broker: pass a broker, a URL or a list of URLs")
     return urls

@@ -22,6 +22,7 @@ PIKA_NAMES: Final = (
     "ChannelClosedByBroker",
     "ConnectionBlockedTimeout",
     "ConnectionClosedByBroker",
+    "ConnectionOpenAborted",
     "ProbableAccessDeniedError",
     "ProbableAuthenticationError",
 )
@@ -66,7 +67,7 @@ def explain(exc: BaseException, url: str) -> ChatError:
             error = UnknownHost(f"unknown host {host!r} in {where}: check the spelling")
         elif isinstance(cause, ConnectionRefusedError):
             error = BrokerUnavailable(f"nothing listens at {where}: start the broker (`chatlib broker start`), or check the port")
-        elif name == "AMQPConnectorStackTimeout" or isinstance(cause, TimeoutError):
+        elif name in ("AMQPConnectorStackTimeout", "ConnectionOpenAborted") or isinstance(cause, TimeoutError):
             error = BrokerUnavailable(
                 f"no AMQP answer from {where} in time: the broker is frozen, still starting, or another service has the port"
             )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+import re
 
 __all__ = ["masked"]
 
 
 def masked(url: str) -> str:
     """`url` with its password replaced by ***, fit for logs, errors and screens."""
-    password = urlsplit(url).password
-    return url if password is None else url.replace(f":{password}@", ":***@", 1)
+    return re.sub(r"^(\w+://[^/?#]*?:)[^/?#]*@", r"\1***@", url)  # also of what is no URL otherwise: it must not show either

@@ -102,13 +102,13 @@ def close_connections(broker: Any, name: str, expected: int = 2, ending: str = "
 class Cable:
     """A TCP forwarder in front of a broker: `url` goes through it. Each connection can be held or cut, and new ones refused.
 
-    Runs in one thread. Connections are numbered from 0 in the order in which they came.
+    Runs in one thread. Connections are numbered from 0 in the order in which they came. port: to listen on; 0: a free one.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, port: int = 0) -> None:
         parts = urlsplit(url)
         self._target = (parts.hostname or "localhost", parts.port or 5672)
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         port = self._listener.getsockname()[1]
         self.url = urlunsplit(parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{port}"))
         self._lock = threading.Lock()

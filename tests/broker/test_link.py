@@ -141,7 +141,7 @@ def test_the_states_of_a_link_are_told_in_order_and_watchers_cannot_hurt_it(brok
         assert "closed by a test" in seen[0][1]
         stop()
         ann = chat.user(unique("ann"))
-        ann.send(ann.address, "x").wait(5)
+        ann.send(ann.address, "x").wait(30)
     assert len(seen) == 2
     assert chat.state is LinkState.CLOSED and chat.state == "closed"
 
@@ -213,7 +213,7 @@ def test_offline_while_the_link_is_down_means_offline_when_it_is_back(broker: Lo
         wait_until(lambda: chat.state == "recovering", 10, "the link is down")
         bob.go_offline()
         for number in range(20):
-            other.user("ann").send(bob.address, str(number)).wait(5)
+            other.user("ann").send(bob.address, str(number)).wait(30)
         cable.refusing = False
         wait_until(lambda: chat.reconnects == 1 and chat.state == "connected", 15, "the link is back")
         assert bob.waiting == 20 and got == []
@@ -249,7 +249,7 @@ def test_closing_wins_over_recovery(broker: LocalBroker, unique: Unique, pending
         assert took < (4 if pending else 2)
         for message in sent:
             with pytest.raises(ChatClosed, match="data_dir"):
-                message.wait(5)
+                message.wait(30)
         assert chat.state == "closed"
 
 
@@ -259,7 +259,7 @@ def test_twenty_five_chats_one_after_the_other_leave_no_thread_and_no_connection
     def once() -> None:
         with chatlib.connect(broker, name=name) as chat:
             ann = chat.user("soak")
-            ann.send(ann.address, "x").wait(5)
+            ann.send(ann.address, "x").wait(30)
             for message in ann.receive(limit=1, timeout=5):
                 message.ack()
 
@@ -276,4 +276,4 @@ def test_a_list_of_urls_is_tried_in_turn(broker: LocalBroker, unique: Unique) ->
     nothing = "amqp://guest:guest@127.0.0.1:1/"
     with chatlib.connect([nothing, broker.url]) as chat:
         ann = chat.user(unique("ann"))
-        ann.send(ann.address, "x").wait(5)
+        ann.send(ann.address, "x").wait(30)

@@ -132,7 +132,7 @@ def test_the_wait_is_kept_and_nobody_waits_with_it(broker: LocalBroker, unique: 
 
         bob.on_message(handler)
         cid.on_message(handler)
-        ann.send(bob.address, "slow").wait(5)
+        ann.send(bob.address, "slow").wait(30)
         wait_until(lambda: "slow" in failed, 5, "the slow one failed")
         ann.send(cid.address, "quick")
         wait_until(lambda: len(again) == 2, 15, "both came again")
@@ -186,7 +186,7 @@ def test_a_handler_that_fails_while_the_broker_is_away_loses_nothing(chat: Chat,
     bob.on_message(handler)
     for number in range(20):
         ann.send(bob.address, str(number))
-    assert inside.wait(5) and chat.flush(10)
+    assert inside.wait(30) and chat.flush(10)
     close_connections(broker, chat.name)
     wait_until(lambda: len(done) >= 20, 20, "everything is handled")
     assert down.is_set() and sorted(done, key=int) == [str(number) for number in range(20)]
@@ -201,7 +201,7 @@ def test_retries_go_on_after_the_consumer_is_gone(broker: LocalBroker, unique: U
     name = unique("bob")
     with chatlib.connect(broker, settings=QUICK) as chat:
         bob = chat.user(name)
-        chat.user(unique("ann")).send(bob.address, "x").wait(5)
+        chat.user(unique("ann")).send(bob.address, "x").wait(30)
         (message,) = bob.receive(limit=1, timeout=5)
         message.retry("first")
         assert chat.flush(5)
@@ -216,15 +216,15 @@ def test_a_retried_message_comes_back_into_a_full_inbox(broker: LocalBroker, uni
     settings = Settings(inbox_limit=3, retry=RetryPolicy(attempts=5, base=0.5, cap=0.5, jitter=False))
     with chatlib.connect(broker, settings=settings) as chat:
         ann, bob = chat.user(unique("ann")), chat.user(unique("bob"))
-        ann.send(bob.address, "first").wait(5)
+        ann.send(bob.address, "first").wait(30)
         (first,) = bob.receive(limit=1, timeout=5)
         first.retry("later")
         assert chat.flush(5)
         bob.go_offline()
         for number in range(3):
-            ann.send(bob.address, str(number)).wait(5)
+            ann.send(bob.address, str(number)).wait(30)
         with pytest.raises(chatlib.InboxFull):
-            ann.send(bob.address, "4").wait(5)
+            ann.send(bob.address, "4").wait(30)
         threading.Event().wait(1.0)  # the retry is due while the inbox is full
         bob.go_online()
         got = [(message.content, message.attempt) for message in bob.receive(limit=4, timeout=5) if not message.ack()]

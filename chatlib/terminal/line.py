@@ -125,21 +125,35 @@ class Own(Line):
 
 
 def fit(fragments: Fragments, width: int, char_width: Callable[[str], int]) -> list[Fragments]:
-    """`fragments` broken into rows of at most `width` columns, as a terminal would. char_width: columns of a character."""
-    rows: list[Fragments] = [[]]
+    """`fragments` broken into rows of at most `width` columns, at spaces where that leaves no more than half a row empty.
+
+    char_width: columns of a character.
+    """
+    rows: list[Fragments] = []
+    row: Fragments = []  # character by character
     column = 0
-    for style, text in fragments:
-        piece = ""
-        for character in text:
-            size = char_width(character)
-            if character == "\n" or column + size > width:
-                rows[-1].append((style, piece))
-                rows.append([])
-                piece, column = "", 0
-                if character == "\n":
-                    continue
-            piece += character
-            column += size
-        if piece:
-            rows[-1].append((style, piece))
-    return rows
+    for style, character in ((style, character) for style, text in fragments for character in text):
+        if character == "\n":
+            rows.append(row)
+            row, column = [], 0
+            continue
+        column += char_width(character)
+        if column > width:
+            spaces = [index for index, (_, each) in enumerate(row) if each == " " and index >= len(row) // 2]
+            cut = spaces[-1] + 1 if spaces else len(row)
+            rows.append(row[:cut])
+            row = row[cut:]
+            column = char_width(character) + sum(char_width(each) for _, each in row)
+        row.append((style, character))
+    return [_joined(row) for row in (*rows, row)]
+
+
+def _joined(row: Fragments) -> Fragments:
+    """Neighbours of the same style as one piece."""
+    pieces: Fragments = []
+    for style, text in row:
+        if pieces and pieces[-1][0] == style:
+            pieces[-1] = (style, pieces[-1][1] + text)
+        else:
+            pieces.append((style, text))
+    return pieces

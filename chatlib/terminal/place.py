@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from chatlib.brokers import Broker, LocalBroker, default_broker
+from chatlib.brokers import Broker, LocalBroker, RemoteBroker, default_broker, running_brokers
 from chatlib.brokers.base import BrokerState
 from chatlib.errors import BrokerNotInstalled, BrokerStartFailed, ChatError
 
@@ -18,31 +18,35 @@ if TYPE_CHECKING:
 __all__ = ["broker_name", "data_folder", "find_broker"]
 
 
-def find_broker(url: str | None, tell: Callable[[str], None]) -> HasUrl:
+def find_broker(url: str | None, tell: Callable[[str], None], *, management: str | None = None) -> HasUrl:
     """The broker at `url`, or with None the one that every terminal of this user finds; started if need be, which `tell` is told.
 
+    management: the root of its management API, where that is not on the usual port of the same host.
     Raises ChatError for a URL that is none, BrokerStartFailed, BrokerNotInstalled, BrokerUnavailable.
     """
     if url is not None:
-        return _given(url)
+        return _given(url, management)
     try:
         broker = default_broker()
     except BrokerNotInstalled as error:
         raise BrokerNotInstalled(f"{error}\nOr say which broker to use: --broker amqp://user:password@host:5672/") from None
+    if isinstance(broker, RemoteBroker):
+        return broker
     if isinstance(broker, LocalBroker):
         return _shared(broker, tell)
-    if not broker.is_running and hasattr(broker, "detached"):
-        _start(broker, tell)
-    return broker
+    raise BrokerNotInstalled(
+        "no broker runs that other terminals would find, and no RabbitMQ is installed here to start one; but there is Docker:\n"
+        "`docker compose up -d --wait broker` starts one, then export CHATLIB_BROKER_URL=amqp://chatlib:chatlib@127.0.0.1:5672/"
+    )
 
 
-def _given(url: str) -> HasUrl:
-    from chatlib.brokers import RemoteBroker
-
+def _given(url: str, management: str | None) -> HasUrl:
     try:
-        return RemoteBroker(url)
+        given = RemoteBroker(url, management)
     except ValueError as error:
         raise ChatError(str(error)) from None
+    # One of ours by its address: then it is known where its management API is.
+    return given if management else next((broker for broker in running_brokers() if broker.url == url), given)
 
 
 def _shared(broker: LocalBroker, tell: Callable[[str], None]) -> LocalBroker:

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
 
@@ -133,7 +134,7 @@ class PromptScreen:
             with self._lock:
                 rest = list(self._incoming)
                 self._incoming.clear()
-            self._print([line.fragments(one_line=False) for lines, _ in rest for line in lines])
+            self._print([line for lines, _ in rest for line in lines])
         for _, shown in rest:
             if shown:
                 shown.set()
@@ -173,7 +174,7 @@ class PromptScreen:
             await self._session.prompt_async(pre_run=self._draw_soon)
         while self._drawing:
             await asyncio.sleep(0.01)
-        self._print([line.fragments(one_line=False) for line in self._live])
+        self._print(list(self._live))
         self._live.clear()
 
     def _quit(self) -> None:
@@ -195,7 +196,7 @@ class PromptScreen:
                 self._live.extend(line for lines, _ in batch for line in lines)
                 leaving = self._leaving()
                 if leaving:
-                    await run_in_terminal(lambda rows=leaving: self._print(rows))  # type: ignore[misc]
+                    await run_in_terminal(partial(self._print, leaving))
                 else:
                     self._session.app.invalidate()
                 for _, shown in batch:
@@ -204,19 +205,25 @@ class PromptScreen:
         finally:
             self._drawing = False
 
-    def _leaving(self) -> list[Fragments]:
+    def _leaving(self) -> list[Line]:
         """Take out of the live lines what no longer fits."""
-        size = self._session.app.output.get_size()
-        room, keep = min(LIVE_ROWS, size.rows // 2), 0
+        room, keep = min(LIVE_ROWS, self._session.app.output.get_size().rows // 2), 0
         for line in reversed(self._live):
-            room -= len(fit(line.fragments(one_line=False), size.columns, get_cwidth))
+            room -= len(self._rows(line))
             if room < 0:
                 break
             keep += 1
-        return [self._live.popleft().fragments(one_line=False) for _ in range(len(self._live) - keep)]
+        return [self._live.popleft() for _ in range(len(self._live) - keep)]
 
-    def _print(self, lines: Iterable[Fragments]) -> None:
-        text = [piece for line in lines for piece in (*line, ("", "\n"))]
+    def _rows(self, line: Line) -> list[Fragments]:
+        return fit(line.fragments(one_line=False), self._session.app.output.get_size().columns, get_cwidth)
+
+    def _print(self, lines: Iterable[Line]) -> None:
+        """For good. What people said is left whole, to be copied, and for the terminal to break; our own words are broken at spaces."""
+        text: Fragments = []
+        for line in lines:
+            for row in self._rows(line) if isinstance(line, Note) else [line.fragments(one_line=False)]:
+                text += [*row, ("", "\n")]
         if text:
             app = self._session.app
             print_formatted_text(FormattedText(text), end="", style=STYLE, output=app.output, color_depth=app.color_depth)
@@ -243,10 +250,9 @@ class PromptScreen:
     # ---- what is drawn ---------------------------------------------------------------------------------------------------
 
     def _message(self) -> FormattedText:
-        columns = self._session.app.output.get_size().columns
         text: Fragments = []
         for line in self._live:
-            for row in fit(line.fragments(one_line=False), columns, get_cwidth):
+            for row in self._rows(line):
                 text += [*row, ("", "\n")]
         if self._client:
             status = self._client.status

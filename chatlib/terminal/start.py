@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from chatlib.errors import OutboxLocked
+from chatlib.errors import OutboxError, OutboxLocked
 from chatlib.names import check_user_name, parse_address
 from chatlib.terminal.client import Client
 from chatlib.terminal.line import Note
@@ -27,9 +27,19 @@ PATIENCE: Final = 10.0  # seconds that the end of a piped input waits for confir
 FAREWELL: Final = 2.0  # the same at a terminal, where somebody waits for the shell
 
 
-def run(user: str, *, broker: str | None = None, to: str | None = None, data_dir: Path | None = None, plain: bool = False) -> int:
+def run(
+    user: str,
+    *,
+    broker: str | None = None,
+    management: str | None = None,
+    to: str | None = None,
+    data_dir: Path | None = None,
+    plain: bool = False,
+) -> int:
     """Chat as `user` on this terminal until he leaves; the exit status.
 
+    broker, management: URLs, see `place.find_broker`. to: the conversation to begin with. data_dir: by default one for this user
+    and broker. plain: lines, as in a pipe.
     0: all that was typed is with the broker. 1: something is not confirmed yet; with plain lines also if something was
     refused or will not arrive (at a prompt it was seen, and answered).
     130: ended by Ctrl-C (plain lines only). Raises ChatError for what keeps it from beginning, with what to do.
@@ -38,7 +48,7 @@ def run(user: str, *, broker: str | None = None, to: str | None = None, data_dir
     to = None if to is None else str(parse_address(to))
     lines_only = plain or not sys.stdin.isatty() or not sys.stdout.isatty() or os.environ.get("TERM") == "dumb"
     logging.getLogger("chatlib").addHandler(logging.NullHandler())  # or Python writes warnings into the conversation
-    place = find_broker(broker, _tell)
+    place = find_broker(broker, _tell, management=management)
     screen = _screen(lines_only, broker_name(place.url))
     folder = data_dir or data_folder(place.url, user)
     with _connect(place, folder, user) as chat:
@@ -64,20 +74,22 @@ def _screen(lines_only: bool, broker: str) -> Screen:
 def _connect(place: object, folder: Path, user: str) -> Chat:
     from chatlib.chat import connect
 
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # other people's words may be in it
     try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # other people's words may be in it
         return connect(place, data_dir=folder, name=f"chatlib chat {user}")  # type: ignore[arg-type]
     except OutboxLocked:
         raise OutboxLocked(
             f"{user!r} is open in another terminal of yours, which has {folder}: use that one, or leave it there with /quit. "
             "To have both, give this one a --data-dir of its own; each message then comes to one of the two."
         ) from None
+    except OSError as error:
+        raise OutboxError(f"cannot use the folder {folder}: {error.strerror}: choose a --data-dir that you can write") from None
 
 
 def _converse(chat: Chat, user: str, to: str | None, screen: Screen, patience: float) -> int:
     left = chat.unconfirmed
     client = Client(chat, user, screen)
-    screen.post([Note(f"you are {user}; begin with /to @somebody or /join #group; /help lists the commands")])
+    screen.post([Note(f"you are {user}. Begin with /to @bob or /join #team; /help lists the rest")])
     if left:
         screen.post([Note(f"{counted(left, 'message')} of last time without a confirm: being sent")])
     if to:

@@ -265,6 +265,12 @@ def test_rows_have_all_of_the_text_and_no_more_than_the_width(text: str, width: 
     assert len(rows) >= text.count("\n") + 1
 
 
+def test_rows_end_at_spaces_where_there_are_some() -> None:
+    rows = fit([("class:a", "to be "), ("", "or not to be, aaaaaaaaaaaaaaaaaaaaaaaa")], 10, len)
+    assert [plain(row) for row in rows] == ["to be or ", "not to ", "be, aaaaaa", "aaaaaaaaaa", "aaaaaaaa"]
+    assert rows[0] == [("class:a", "to be "), ("", "or ")]
+
+
 # ---- plain lines ----------------------------------------------------------------------------------------------------
 
 

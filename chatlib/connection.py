@@ -91,8 +91,8 @@ class _BatchingServices(SelectorIOServicesAdapter):  # type: ignore[misc]
 class _Connection(SelectConnection):  # type: ignore[misc]
     """pika's connection, which survives headers that pika cannot decode.
 
-    Some are legal AMQP, such as a date beyond the year 9999. pika raises, the broker hands the message out again, pika raises again: one foreign message would keep every user of the link away for ever. Here it comes without
-    its properties.
+    Some are legal AMQP, such as a date beyond the year 9999. pika raises, the broker hands the message out again, pika raises
+    again: one foreign message would keep every user of the link away for ever. Here it comes without its properties.
     """
 
     def _read_frame(self) -> tuple[int, Any]:

@@ -8,7 +8,7 @@ ARGS ?=
 export PORT TOKEN PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test test-fast bench lint format lock clean
+.PHONY: help setup lab test test-fast notebooks bench lint format lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ test: ## set up, check everything, run every test and lesson: one verdict (ARGS=
 test-fast: ## only the unit tests
 	@scripts/setup.sh test
 	@$(PYTEST) -q tests/unit $(ARGS)
+
+notebooks: ## make the lessons anew from notebooks/source, executed, with pictures (ARGS=01 for one)
+	@scripts/setup.sh test
+	@$(PY) scripts/notebooks.py $(ARGS)
 
 bench: ## measure against other clients, same work, same node (ARGS=--help for what there is)
 	@scripts/setup.sh lab

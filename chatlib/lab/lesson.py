@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -22,7 +23,7 @@ from chatlib.brokers.base import Broker
 from chatlib.chat import Chat, connect
 from chatlib.checker import check
 from chatlib.errors import BrokerNotInstalled, BrokerStartFailed, ChatError
-from chatlib.events import FAULT_BEGAN, FAULT_ENDED, JOINED, LEFT, Event, Events
+from chatlib.events import FAULT_BEGAN, FAULT_ENDED, JOINED, LEFT, SENT, STORED, Event, Events
 from chatlib.recorder import Recorder
 from chatlib.settings import Settings
 from chatlib.verdict import Verdict
@@ -131,14 +132,23 @@ class Lesson:
         return check([event for event in self.history[:first] if event["hop"] in (JOINED, LEFT)] + self.records(section))
 
     def records(self, section: str) -> list[Event]:
-        """The records of one experiment. Raises KeyError for one that was not begun."""
-        first, beyond = self._range(section)
-        return self.history[first:beyond]
+        """The records of one experiment: of the messages that were sent in it, also what became of them later.
 
-    def _range(self, section: str) -> tuple[int, int | None]:
+        Raises KeyError for an experiment that was not begun.
+        """
+        first, beyond = self._range(section)
+        history = self.history
+        sent_in = {event["message_id"]: number for number, event in reversed(list(enumerate(history))) if event["hop"] in (STORED, SENT)}
+        return [
+            event
+            for number, event in enumerate(history[first:], first)
+            if first <= sent_in.get(event.get("message_id", ""), number) < beyond
+        ]
+
+    def _range(self, section: str) -> tuple[int, int]:
         starts = dict(self._sections)
         first = starts[section]
-        return first, min((start for start in starts.values() if start > first), default=None)
+        return first, min((start for start in starts.values() if start > first), default=sys.maxsize)
 
     def evidence(self) -> DataFrame:
         """The checker's table, one row for each experiment, the columns the same in every lesson."""

@@ -211,8 +211,8 @@ def till_chart(till: Till, title: str) -> Figure:
     """How long each customer stood at the till, in milliseconds on a logarithmic axis; one colour for each experiment."""
     import plotly.graph_objects as go
 
-    figure = _figure(title, 420, legend={"orientation": "h", "y": -0.22, "yanchor": "top"})
-    figure.update_layout(margin={"b": 120})
+    figure = _figure(title, 420, legend={"orientation": "h", "y": -0.3, "yanchor": "top"})
+    figure.update_layout(margin={"b": 125})
     colours = ["#2e7d46", "#d62728", "#c77700", "#6a5acd", "#2b6cb0", "#17a2b8", "#555555"]
     sections = list(dict.fromkeys(each.section for each in till.served))
     for section, colour in zip(sections, colours * len(sections), strict=False):

@@ -1,0 +1,255 @@
+"""The command line without a broker: help, versions, wrong arguments, unsanitary input; how quick it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import chatlib
+from chatlib.cli import app
+from chatlib.doctor import Finding
+from tests.support import ROOT
+
+COMMANDS = [
+    "doctor",
+    "chat",
+    "replay",
+    "broker",
+    *(f"broker {name}" for name in ["start", "stop", "restart", "kill", "freeze", "thaw", "status", "logs", "list"]),
+]
+LINE = '{"id": 1, "ts": "2024-04-20T10:00:05Z", "group": "#garden", "sender": "marta", "text": "good morning"}'
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+@pytest.fixture(autouse=True)
+def of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A state folder of its own, no broker by environment, a wide terminal."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.delenv("CHATLIB_BROKER_URL", raising=False)
+    monkeypatch.setenv("COLUMNS", "120")
+
+
+def closed_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
+
+
+# help and versions
+
+
+def test_version_is_that_of_the_package() -> None:
+    result = run("--version")
+    assert (result.exit_code, result.stdout) == (0, f"chatlib {chatlib.__version__}\n")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_help(command: str) -> None:
+    result = run(*command.split(), "--help")
+    assert result.exit_code == 0
+    assert "Usage" in result.stdout
+
+
+@pytest.mark.parametrize("command", ["doctor", "replay", "broker start"])
+def test_help_has_examples_one_on_each_line(command: str) -> None:
+    lines = [line.strip(" │") for line in run(*command.split(), "--help").stdout.splitlines()]
+    assert "Examples:" in lines
+    assert any(line.startswith(f"chatlib {command}") for line in lines[lines.index("Examples:") :])
+
+
+def test_no_arguments_show_the_commands() -> None:
+    result = run()
+    assert all(name in result.output for name in ("doctor", "replay", "broker", "chat"))
+
+
+def test_help_imports_nothing_heavy_and_takes_less_than_half_a_second() -> None:
+    """In processor time, the best of up to ten runs: what else the machine does is not measured."""
+    program = """
+import json, sys, time
+from chatlib.cli import app
+try:
+    app(["--help"])
+except SystemExit as end:
+    assert end.code == 0
+print(json.dumps([time.process_time(), sorted({name.partition(".")[0] for name in sys.modules})]))
+"""
+    best = float("inf")
+    for _ in range(10):
+        done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+        seconds, modules = json.loads(done.stdout.splitlines()[-1])
+        assert "typer" in modules and not set(modules) & {"pandas", "plotly", "docker", "prompt_toolkit", "ipywidgets", "numpy"}
+        best = min(best, seconds)
+        if best < 0.5:
+            return
+    pytest.fail(f"chatlib --help took {best:.2f} s of processor time at best")
+
+
+# wrong arguments
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["replay", "--nonsense"],
+        ["replay", "--speed", "-1"],
+        ["replay", "--speed", "fast"],
+        ["replay", "--gap", "-1"],
+        ["replay", "one.jsonl", "two.jsonl"],
+        ["broker", "nonsense"],
+        ["broker", "logs", "--lines", "-1"],
+        ["chat"],
+        ["doctor", "now"],
+    ],
+)
+def test_wrong_arguments_give_a_usage_and_status_2(arguments: list[str]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "Usage" in result.stderr and not result.stdout
+
+
+# replay: what cannot be played
+
+
+def refused(*arguments: str) -> str:
+    """What `chatlib replay` says to this, in its one line."""
+    result = run("replay", *arguments)
+    assert result.exit_code == 2, result.output
+    assert not result.stdout
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), lines
+    return lines[0].removeprefix("error: ")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    said = refused(str(tmp_path / "nowhere.jsonl"))
+    assert "nowhere.jsonl" in said and "No such file" in said
+
+
+def test_a_folder_is_no_transcript(tmp_path: Path) -> None:
+    assert "directory" in refused(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        ("hello", "not JSON"),
+        ('{"id": 2', "not JSON"),
+        ("[]", "JSON object"),
+        ('{"id": 2, "ts": "2024-04-20T10:00:05Z", "group": "#garden", "sender": "marta"}', "text is missing"),
+        ('{"id": 2, "ts": "yesterday", "group": "#garden", "sender": "marta", "text": "x"}', "ts 'yesterday'"),
+        ('{"id": 2, "ts": "2024-04-20T10:00:05Z", "group": "#garden", "sender": "a b", "text": "x"}', "space"),
+        (LINE, "id 1 was used in line 1"),
+    ],
+)
+def test_a_bad_line_is_named_by_its_number(tmp_path: Path, bad: str, why: str) -> None:
+    file = tmp_path / "chat.jsonl"
+    file.write_text(f"{LINE}\n\n{bad}\n")
+    said = refused(str(file))
+    assert "chat.jsonl, line 3: " in said and why in said
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", LINE.replace('"text": "good morning"', '"event": "join"')])
+def test_a_file_without_messages_is_refused(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "empty.jsonl"
+    file.write_text(content)
+    assert "empty.jsonl: has no messages to replay" in refused(str(file))
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "binary.jsonl"
+    file.write_bytes(os.urandom(64).replace(b"\n", b"x") + b"\xff\n")
+    assert "binary.jsonl, line 1: " in refused(str(file))
+
+
+def test_a_broker_that_is_not_there_is_named_without_its_password() -> None:
+    port = closed_port()
+    said = refused("--broker", f"amqp://chat:secret@127.0.0.1:{port}/")
+    assert f"127.0.0.1:{port}" in said and "secret" not in said
+
+
+def test_a_url_that_is_none_is_refused() -> None:
+    assert "amqp://user:password@host:5672" in refused("--broker", "http://127.0.0.1:15672")
+
+
+def test_a_history_cannot_be_kept_in_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    """Told before the replay and not after it."""
+    assert "there is no folder" in refused("--keep-history", str(tmp_path / "nowhere" / "run.jsonl"))
+
+
+# broker: what is said without any
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../x", "-x", "ä", "x" * 41])
+def test_a_name_that_is_none_is_refused(name: str) -> None:
+    result = run("broker", "status", f"--name={name}")
+    assert result.exit_code == 2
+    assert "a broker's name has 1 to 40 letters" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["stop", "status", "kill", "freeze", "thaw", "restart", "logs"])
+def test_a_broker_that_never_was_is_an_error_that_says_how_to_make_it(command: str) -> None:
+    result = run("broker", command, "--name", "nobody")
+    assert result.exit_code == 1
+    assert not result.stdout
+    assert result.stderr == "error: there is no broker 'nobody'; make one with: chatlib broker start --name nobody\n"
+
+
+def test_asking_for_a_broker_makes_none(tmp_path: Path) -> None:
+    run("broker", "status", "--name", "nobody")
+    assert not (tmp_path / "state" / "chatlib" / "brokers").exists()
+
+
+def test_no_brokers_are_an_empty_list() -> None:
+    assert json.loads(run("broker", "list", "--json").stdout) == []
+    told = run("broker", "list")
+    assert (told.exit_code, told.stdout) == (0, "")
+    assert "chatlib broker start" in told.stderr
+
+
+# doctor: what it shows and how it ends
+
+
+def doctor(monkeypatch: pytest.MonkeyPatch, *findings: Finding, as_json: bool = False) -> Result:
+    monkeypatch.setattr("chatlib.doctor.CHECKS", tuple(lambda found=found: found for found in findings))
+    return run("doctor", *(["--json"] if as_json else []))
+
+
+FINE = Finding("Python", "ok", "3.11.2")
+ODD = Finding("memory", "warning", "400 MB available", "close [some] programs")
+BAD = Finding("RabbitMQ", "problem", "not installed", "sudo apt install rabbitmq-server")
+
+
+def test_a_fit_machine_ends_with_status_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = doctor(monkeypatch, FINE)
+    assert result.exit_code == 0
+    assert "✔  Python  3.11.2" in result.stdout and "Fit." in result.stdout
+
+
+def test_a_warning_is_shown_with_its_fix_and_does_not_change_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = doctor(monkeypatch, FINE, ODD)
+    assert result.exit_code == 0
+    assert "warning: 400 MB available" in result.stdout and "→ close [some] programs" in result.stdout
+
+
+def test_a_problem_ends_with_status_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = doctor(monkeypatch, FINE, ODD, BAD)
+    assert result.exit_code == 1
+    assert "✘  RabbitMQ" in result.stdout and "→ sudo apt install rabbitmq-server" in result.stdout and "1 problem" in result.stdout
+
+
+def test_findings_are_json_for_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = doctor(monkeypatch, FINE, BAD, as_json=True)
+    assert result.exit_code == 1
+    assert json.loads(result.stdout) == {"healthy": False, "findings": [FINE.to_dict(), BAD.to_dict()]}

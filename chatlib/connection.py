@@ -89,13 +89,18 @@ class _BatchingServices(SelectorIOServicesAdapter):  # type: ignore[misc]
 
 
 class _Connection(SelectConnection):  # type: ignore[misc]
-    """pika's connection, which survives headers that pika cannot decode.
+    """pika's connection without two of its traps."""
 
-    Some are legal AMQP, such as a date beyond the year 9999. pika raises, the broker hands the message out again, pika raises
-    again: one foreign message would keep every user of the link away for ever. Here it comes without its properties.
-    """
+    def _on_connection_workflow_done(self, conn_or_exc: Any) -> None:
+        """Closed while it opens, pika hands in a class where it means an instance, and raises at it: give it one."""
+        is_class = isinstance(conn_or_exc, type) and issubclass(conn_or_exc, Exception)
+        super()._on_connection_workflow_done(conn_or_exc() if is_class else conn_or_exc)
 
     def _read_frame(self) -> tuple[int, Any]:
+        """Headers that pika cannot decode, though they are legal AMQP (a date beyond the year 9999), come without the properties.
+
+        pika raises, the broker hands the message out again, pika raises again: one foreign message would keep every user away.
+        """
         try:
             return super()._read_frame()  # type: ignore[no-any-return]
         except (ValueError, OverflowError, ArithmeticError, OSError, struct.error, amqp.InvalidFieldTypeException):
@@ -228,6 +233,10 @@ class Channel:
     def prefetch(self, count: int, on_ok: Callable[[], None]) -> None:
         """At most `count` unacked messages for each consumer made from now on."""
         self._amqp.basic_qos(prefetch_count=count, callback=lambda _: on_ok())
+
+    def look(self, exchange: str, on_ok: Callable[[], None]) -> None:
+        """`on_ok()` if there is such an exchange; else the channel closes."""
+        self._amqp.exchange_declare(exchange, passive=True, callback=lambda _: on_ok())
 
     def barrier(self, on_ok: Callable[[], None]) -> None:
         """When `on_ok` comes, the broker has done all that was asked on this channel before (a channel is served in order)."""

@@ -5,6 +5,7 @@ pika's classes are known by their names here, so that one module only imports pi
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator
 from typing import Any, Final
@@ -44,11 +45,15 @@ def explain(exc: BaseException, url: str) -> ChatError:
     vhost = unquote(parts.path[1:]) or "/"
     for cause in _causes(exc):
         name = type(cause).__name__
-        if name in ("ProbableAuthenticationError", "AuthenticationError") or _code(cause) == 403:
+        if name.startswith("Probable") and not re.search(r"\((403|530)\)", str(cause)):  # pika guesses: the broker said no such thing
+            error: ChatError = BrokerUnavailable(
+                f"the connection to {where} was cut in the middle of the handshake: the broker is starting or stopping, try again"
+            )
+        elif name in ("ProbableAuthenticationError", "AuthenticationError") or _code(cause) == 403:
             user = unquote(parts.username or "guest")
             hint = " ('guest' is let in from loopback only)" if user == "guest" else ""
             if name.startswith("ChannelClosed"):
-                error: ChatError = AccessRefused(f"user {user!r} lacks a permission at {where}: {_text(cause)}")
+                error = AccessRefused(f"user {user!r} lacks a permission at {where}: {_text(cause)}")
             else:
                 error = AccessRefused(
                     f"the broker refused user {user!r} or the password, at {where}{hint}: check the part before '@' in the URL"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import socket
 import threading
 import time
@@ -90,11 +91,13 @@ def refused(url: str, kind: type[ChatError], text: str, within: float, settings:
 # a broker that cannot be used
 
 
-def test_a_wrong_password_is_said_at_once(broker: LocalBroker) -> None:
+def test_a_wrong_password_is_said_at_once(broker: LocalBroker, caplog: pytest.LogCaptureFixture) -> None:
+    """And by the exception alone: nothing else goes to the learner's screen."""
     refused(
         changed(broker.url, password="wrong"), AccessRefused, r"refused user 'chat-.*the password.*check the part before '@'", 5, Settings()
     )
     refused(changed(broker.url, user="nobody"), AccessRefused, "refused user 'nobody'", 5, Settings())
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING and record.name.startswith(("chatlib", "pika"))]
 
 
 def test_a_wrong_virtual_host_is_said_at_once(broker: LocalBroker) -> None:

@@ -25,8 +25,9 @@ def closed_by_broker(code: int, text: str = "why") -> exceptions.ChannelClosedBy
 @pytest.mark.parametrize(
     ("exc", "kind", "says"),
     [
-        (exceptions.ProbableAuthenticationError("x"), AccessRefused, "'bob' or the password"),
-        (exceptions.ProbableAccessDeniedError("x"), AccessRefused, "virtual host 'team'"),
+        (exceptions.ProbableAuthenticationError("ConnectionClosedByBroker: (403) 'REFUSED'"), AccessRefused, "'bob' or the password"),
+        (exceptions.ProbableAccessDeniedError("ConnectionClosedByBroker: (530) 'NOT_ALLOWED'"), AccessRefused, "virtual host 'team'"),
+        (exceptions.ProbableAuthenticationError("StreamLostError: gone"), BrokerUnavailable, "middle of the handshake"),
         (exceptions.ConnectionClosedByBroker(530, "NOT_ALLOWED"), AccessRefused, "virtual host 'team'"),
         (closed_by_broker(spec.ACCESS_REFUSED), AccessRefused, "lacks a permission"),
         (closed_by_broker(spec.PRECONDITION_FAILED, "inequivalent arg"), TopologyMismatch, "inequivalent arg"),
@@ -52,6 +53,6 @@ def test_each_cause_has_its_error(exc: Exception, kind: type[ChatError], says: s
 
 
 def test_the_cause_is_found_inside_the_connection_workflow() -> None:
-    """pika wraps what went wrong in the exceptions of its connection workflow."""
+    """Pika wraps what went wrong in the exceptions of its connection workflow."""
     phase = connection_workflow.AMQPConnectorSocketConnectError(ConnectionRefusedError(111, "refused"))
     assert "nothing listens" in str(explain(connection_workflow.AMQPConnectionWorkflowFailed([phase]), URL))

@@ -45,3 +45,4 @@ def probe(url: str, timeout: float = 5.0) -> None:
         raise BrokerUnavailable(f"no AMQP answer from {masked(url)} within {timeout:g} s: the broker is frozen or still starting") from None
     finally:
         io.stop()
+        outcome = Future()  # the old one holds the error, whose traceback holds this frame: a cycle that keeps the caller's broker alive

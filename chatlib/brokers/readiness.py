@@ -39,13 +39,13 @@ def await_ready(url: str, timeout: float, check: Callable[[], None] = lambda: No
     host, port = parts.hostname or "localhost", parts.port or (5671 if parts.scheme == "amqps" else 5672)
     deadline = time.monotonic() + timeout
     pause, waiting, refused_since = FIRST_PAUSE, Event(), None
-    last: Exception | None = None
+    last = ""  # as text: an exception kept here would hold this frame, and so the caller's broker, until cycles are collected
     while True:
         check()
         left = deadline - time.monotonic()
         if left <= 0:
             seen = last or "nothing listens there"
-            raise BrokerUnavailable(f"no client could use {masked(url)} within {timeout:g} s; last try: {seen}") from last
+            raise BrokerUnavailable(f"no client could use {masked(url)} within {timeout:g} s; last try: {seen}")
         if port_open(host, port, min(1.0, left)):
             try:
                 probe(url, timeout=min(5.0, max(left, 0.1)))
@@ -54,8 +54,8 @@ def await_ready(url: str, timeout: float, check: Callable[[], None] = lambda: No
                 refused_since = refused_since or time.monotonic()
                 if time.monotonic() - refused_since > REFUSED_FOR_GOOD:
                     raise
-                last = refusal
+                last = str(refusal)
             except BrokerUnavailable as error:
-                refused_since, last = None, error
+                refused_since, last = None, str(error)
         waiting.wait(min(pause, max(left, 0.0)))
         pause = min(pause * 2, LONGEST_PAUSE)

@@ -38,6 +38,7 @@ class Admin:
         self._line: deque[Request] = deque()
         self._busy: Request | None = None
         self._channel: Channel | None = None
+        self._working = False
         self.declared: dict[Declaration, None] = dict.fromkeys(BASE)
         self._on_restored: Callable[[], None] | None = None  # set while `restore` is under way
         self._doubtful: deque[Declaration] | None = None  # set while it goes on one by one
@@ -78,10 +79,16 @@ class Admin:
 
     def work(self) -> None:
         """Start the next request if none is under way."""
-        while self._line and self._channel and self._busy is None and self._on_restored is None:
-            request = self._line.popleft()
-            if not request.future.cancelled():
-                self._start(request, self._channel)
+        if self._working:
+            return  # an answer that came at once: the loop below goes on
+        self._working = True
+        try:
+            while self._line and self._channel and self._busy is None and self._on_restored is None:
+                request = self._line.popleft()
+                if not request.future.cancelled():
+                    self._start(request, self._channel)
+        finally:
+            self._working = False
 
     def _start(self, request: Request, channel: Channel) -> None:
         self._busy = request

@@ -15,7 +15,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote, urlsplit
 
+from chatlib.bulk import declare_groups
 from chatlib.dead_letters import DeadLetters
+from chatlib.delays import Delays
 from chatlib.errors import ChatClosed, ChatError, ManagementError, ManagementUnreachable
 from chatlib.events import Event, Events
 from chatlib.group import ChatGroup
@@ -80,6 +82,7 @@ class Chat:
     ) -> None:
         self.settings = settings or Settings()
         self.name = name or f"chatlib {os.getpid()}.{next(_numbers)}"
+        self._broker = broker_or_url  # kept: a LocalBroker that nobody holds is stopped
         self._urls = _urls(broker_or_url)
         self._management_url: str | None = getattr(broker_or_url, "management_url", None)
         self._vhost = unquote(urlsplit(self._urls[0]).path[1:]) or "/"
@@ -95,6 +98,7 @@ class Chat:
             self._link.open()
             self._workers = Workers(self.settings.handler_threads, f"{self.name} handler")
             self._handled = Handled(self.settings.handled_limit, self._store)
+            self._delays = Delays(self._link, self.settings.retry.steps())
             self._outbox = Outbox(
                 self._link,
                 self.settings,
@@ -139,7 +143,7 @@ class Chat:
         self._check_open()
         with self._users_lock:
             new = dict.fromkeys(name for name in wanted if name not in self._users)
-            self._link.declare(itertools.chain.from_iterable(of_user(name, inbox_limit=self.settings.inbox_limit) for name in new))
+            declare_groups(self._link, [of_user(name, inbox_limit=self.settings.inbox_limit) for name in new])
             for name in new:
                 self._users[name] = ChatUser(self, name)
             users = [self._users[name] for name in wanted]
@@ -219,7 +223,7 @@ class Chat:
     @property
     def unconfirmed(self) -> int:
         """Publishes (messages, receipts, retries) that have no outcome yet."""
-        return self._link.unconfirmed
+        return self._link.unconfirmed + self._delays.pending
 
     def on_state(self, watcher: Callable[[LinkState, str], None]) -> Callable[[], None]:
         """Call `watcher(state, reason)` at every change of the link, on its I/O thread: quick, never blocking. Returns what stops it."""
@@ -231,7 +235,8 @@ class Chat:
 
     def flush(self, timeout: float = 30.0) -> bool:
         """Wait until everything sent has its outcome; False if that took longer than `timeout` seconds."""
-        return self._link.flush(timeout)
+        deadline = time.monotonic() + timeout
+        return self._delays.flush(timeout) and self._link.flush(max(0.0, deadline - time.monotonic()))
 
     def close(self, timeout: float = 5.0) -> None:
         """Stop receiving, let handlers finish and flush, for at most `timeout` seconds, close. Idempotent; wins over a recovery.
@@ -250,6 +255,7 @@ class Chat:
         self._outbox.refuse()
         for user in users:
             user._finish(deadline - time.monotonic())
+        self._delays.flush(deadline - time.monotonic())
         self._link.close(max(min(timeout, 0.5), deadline - time.monotonic()))
         self._workers.close()
         pending = self._outbox.close()

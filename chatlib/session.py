@@ -87,6 +87,10 @@ class Session:
         self._io.call(write)
 
     def _ask(self, run: Callable[[Channel, Callable[[Any], None]], None]) -> Any:
+        return self.wait_for(self.ask(run))
+
+    def ask(self, run: Callable[[Channel, Callable[[Any], None]], None]) -> Future[Any]:
+        """Call `run(channel, done)` on the I/O thread; the result is what it passes to `done`. One at a time."""
         answer: Future[Any] = Future()
         self._answer = answer
 
@@ -101,6 +105,10 @@ class Session:
                 run(self._channel, done)
 
         self._io.call(start)
+        return answer
+
+    def wait_for(self, answer: Future[Any]) -> Any:
+        """The result of `ask`. Raises as everything here."""
         try:
             return answer.result(self._timeout)
         except FutureTimeout:

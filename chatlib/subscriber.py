@@ -71,13 +71,19 @@ class Subscriber:
         for subscription in self._subscriptions.values():
             subscription.on_reset(subscription.queue)
 
-    def add(self, subscription: Subscription, on_ok: Callable[[], None]) -> None:
-        """Consume, now and after every `attach`; `on_ok()` when the broker has the consumer. Twice is once."""
+    def add(self, subscription: Subscription, on_ok: Callable[[], None], *, confirm: bool = True) -> None:
+        """Consume, now and after every `attach`; `on_ok()` when it was asked for, with `confirm` when the broker has the consumer.
+
+        Twice is once.
+        """
         assert self._channel
         if subscription.tag not in self._subscriptions and not subscription.ended:
             self._subscriptions[subscription.tag] = subscription
             self._consume(subscription)
-        self._channel.barrier(on_ok)
+        if confirm:
+            self._channel.barrier(on_ok)
+        else:
+            on_ok()
 
     def remove(self, subscription: Subscription, on_ok: Callable[[], None]) -> None:
         """Stop consuming; `on_ok()` when the broker hands out nothing more."""

@@ -12,16 +12,17 @@ from typing import Any
 
 from chatlib import events
 from chatlib.dead_letters import ATTEMPT, FAILURES, FIRST_ATTEMPT, FIRST_FAILURE, headers_of_death
+from chatlib.delays import Delays
 from chatlib.envelope import CONFIRMED, Delivery, Outgoing
-from chatlib.errors import BrokerUnavailable, ChatClosed, ChatError, DecodeError, OutboxError
+from chatlib.errors import ChatClosed, DecodeError, OutboxError
 from chatlib.events import Events
 from chatlib.handled import DONE, Handled
 from chatlib.link import Link, LinkState
 from chatlib.messages import SEND_MESSAGE, ReceiveMessage, SendMessage, decode
-from chatlib.names import escape, retries_queue, retry_queue
+from chatlib.names import escape, retries_queue
 from chatlib.received import ReceivedMessage
 from chatlib.settings import Settings
-from chatlib.topology import DEAD, of_retry
+from chatlib.topology import DEAD
 from chatlib.unread import Unread
 
 __all__ = ["Inbox"]
@@ -44,6 +45,7 @@ class Inbox:
         link: Link,
         settings: Settings,
         handled: Handled,
+        delays: Delays,
         hops: Events,
         on_arrival: Callable[[], None],
         send_receipt: Callable[[str, ReceiveMessage], None],
@@ -52,6 +54,7 @@ class Inbox:
         self._link = link
         self._settings = settings
         self._handled = handled
+        self._delays = delays
         self._hops = hops
         self._on_arrival = on_arrival
         self._send_receipt = send_receipt
@@ -145,12 +148,11 @@ class Inbox:
         if message.group_id is not None and message.sender_id == self.user:
             self._link.ack(delivery)  # his own words, come back through the group
             return None
-        handled = self._handled.seen(self.user, message.message_id, attempt)
-        if handled or (message.message_id, attempt) in self._in_hand:
+        if self._handled.seen(self.user, message.message_id, attempt) or (message.message_id, attempt) in self._in_hand:
             if wanted:
                 self._hops.emit(events.DROPPED, message.message_id, user=self.user, attempt=attempt)
             self._link.ack(delivery)
-            if handled:
+            if self._handled.seen(self.user, message.message_id, DONE):
                 self._tell_delivered(message)  # the receipt may have been lost with the ack
             return None
         failures = delivery.headers.get(FAILURES)
@@ -177,7 +179,7 @@ class Inbox:
         self._tell_delivered(message)
 
     def retry(self, received: ReceivedMessage, reason: str) -> None:
-        """Publish a copy that waits in a retry queue; ack the original when the copy is confirmed, so that a death repeats."""
+        """Publish a copy that waits in a retry queue; ack the original when the copy is safe there, so that a death repeats."""
         self._check_open()
         reason = _reason(reason)
         first, first_failure = _number(received._delivery, FIRST_ATTEMPT), _first_failure(received)
@@ -188,27 +190,20 @@ class Inbox:
         if not self._take(received):
             return
         failures = [*received.failures, reason][-MAX_FAILURES:]
-        try:
-            self._link.declare(of_retry(delay))
-        except BrokerUnavailable as exc:  # it will be handed out again anyway
-            self.again(received, str(exc))
-            return
-        except ChatError as exc:
-            self._bury(received._delivery, received.attempt, [*failures, f"no place to wait: {exc}"], received)
-            return
         headers = {ATTEMPT: received.attempt + 1, FIRST_ATTEMPT: first, FAILURES: failures, FIRST_FAILURE: int(first_failure * 1000)}
 
-        def outcome(_: Outgoing, result: str, why: str) -> None:
-            if result == CONFIRMED:
-                self._handled.add(self.user, received.message_id, received.attempt)
-                self._hops.emit(
-                    events.RETRIED, received.message_id, user=self.user, attempt=received.attempt, reason=reason, delay=delay / 1000
-                )
-                self._release(received)
-            else:
-                self.again(received, why)
+        def waits(_: Outgoing, __: str, ___: str) -> None:
+            self._hops.emit(
+                events.RETRIED, received.message_id, user=self.user, attempt=received.attempt, reason=reason, delay=delay / 1000
+            )
 
-        self._republish(received._delivery, retry_queue(delay), retries_queue(self.user), headers, outcome)
+        def kept() -> None:
+            self._pass_on(received)
+
+        def refused(why: str) -> None:
+            self._bury(received._delivery, received.attempt, [*failures, f"no place to wait: {why}"], received)
+
+        self._delays.put(delay, self._copy_of(received._delivery, "", retries_queue(self.user), headers, waits), kept, refused)
 
     def reject(self, received: ReceivedMessage, reason: str) -> None:
         """To the dead letters, for good."""
@@ -265,29 +260,34 @@ class Inbox:
             _log.warning("dead: message_id=%s in %s after %d attempts: %s", delivery.message_id, delivery.queue, attempt, failures[-1])
             self._hops.emit(events.DEAD, delivery.message_id, user=self.user, attempt=attempt, reason=failures[-1])
             if received:
-                self._handled.add(self.user, received.message_id, attempt)  # a replay comes as a later attempt
-                self._release(received)
+                self._pass_on(received)  # a replay comes as a later attempt
             else:
                 self._link.ack(delivery)
 
-        self._republish(delivery, DEAD.name, escape(self.user), headers, outcome)
+        self._link.publish(self._copy_of(delivery, DEAD.name, escape(self.user), headers, outcome))
 
-    def _republish(
+    def _pass_on(self, received: ReceivedMessage) -> None:
+        """A copy of it is safe elsewhere: done with this attempt."""
+        try:
+            self._handled.add(self.user, received.message_id, received.attempt)
+        except OutboxError as exc:  # this process knows it all the same; only a later one could take up this attempt again
+            _log.error("message_id=%s was passed on by %s, but that is not on disk: %s", received.message_id, self.user, exc)
+        self._release(received)
+
+    def _copy_of(
         self, delivery: Delivery, exchange: str, key: str, headers: dict[str, Any], outcome: Callable[[Outgoing, str, str], None]
-    ) -> None:
-        self._link.publish(
-            Outgoing(
-                exchange,
-                key,
-                delivery.body,
-                delivery.message_id,
-                SEND_MESSAGE,
-                delivery.timestamp or int(time.time()),
-                outcome,
-                headers,
-                delivery.content_type,
-                user=self.user,
-            )
+    ) -> Outgoing:
+        return Outgoing(
+            exchange,
+            key,
+            delivery.body,
+            delivery.message_id,
+            SEND_MESSAGE,
+            delivery.timestamp or int(time.time()),
+            outcome,
+            headers,
+            delivery.content_type,
+            user=self.user,
         )
 
 

@@ -140,6 +140,24 @@ class Link:
         if wanted:
             self._request(Request(_declaring(wanted), wanted))
 
+    def make(self, declarations: Sequence[Declaration]) -> None:
+        """Declare these, here and now only: recovery does not restore them, nobody waits until they have settled. Raises as `declare`."""
+        self._request(Request(_declaring(declarations)))
+
+    def stays_up(self, seconds: float, reconnects: int) -> bool:
+        """Whether the link is up for `seconds` more seconds, and was not made anew since `reconnects` was read."""
+        return not self._wait_until(lambda: not self.is_up or self.reconnects != reconnects, seconds)
+
+    def has_exchange(self, name: str) -> bool:
+        """Whether there is such an exchange. Raises BrokerUnavailable after `request_timeout` seconds."""
+        try:
+            self._request(Request(lambda channel, done: channel.look(name, lambda: done(None))))
+        except (BrokerUnavailable, ChatClosed):
+            raise
+        except ChatError:
+            return False
+        return True
+
     def exists(self, queue: str) -> bool:
         """Whether there is such a queue. Raises BrokerUnavailable after `request_timeout` seconds."""
         try:

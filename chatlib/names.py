@@ -150,9 +150,9 @@ def retries_queue(user: str) -> str:
     return "retries." + escape(user)
 
 
-def retry_queue(milliseconds: int) -> str:
-    """The queue (and the exchange in front of it) in which a message waits that long: "retry.<ms>"."""
-    return f"retry.{milliseconds}"
+def retry_queue(milliseconds: int, number: int = 0) -> str:
+    """The queue (and the exchange in front of it) in which a message waits that long: "retry.<ms>"; number: of its set."""
+    return f"retry.{milliseconds}.{number}" if number else f"retry.{milliseconds}"
 
 
 def user_of_queue(queue: str) -> str | None:

@@ -80,6 +80,12 @@ class RetryPolicy:
         if not (0 < self.base <= self.cap and self.factor >= 1 and 0 <= self.min_delay <= self.cap):
             raise ValueError(f"RetryPolicy needs 0 < base <= cap, factor >= 1 and 0 <= min_delay <= cap, got {self}")
 
+    def steps(self) -> tuple[int, ...]:
+        """The milliseconds that `delay_ms` can give, and all shorter ones of the grid, ascending."""
+        longest = _full_wait(max(1, self.attempts - 1), self.base, self.factor, self.cap)
+        last = on_grid(max(longest, self.min_delay))
+        return tuple(step for step in GRID if step <= last)
+
     def delay_ms(self, attempt: int, age: float, rng: random.Random) -> int | None:
         """Milliseconds of the grid to wait after attempt number `attempt` (1 = the first delivery) failed, or None: give up.
 

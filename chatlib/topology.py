@@ -6,7 +6,7 @@
     chat.groups    direct   key = group   -> inbox.<member> ..  SEND_MESSAGE to a group; a membership is a binding
                    direct   key = group   -> history.<group>    what was said there (a stream), if it is kept
     chat.receipts  direct   key = sender  -> receipts.<sender>  RECEIVE_MESSAGE
-    retry.<ms>     fanout                 -> retry.<ms>         waits there, then dead-letters to retries.<user>
+    retry.<ms>     fanout                 -> retry.<ms>         waits there (a quorum queue), then goes on to retries.<user>
     chat.dead      fanout                 -> dead-letters       what failed for good or could not be read
 
 Everything is durable. RabbitMQ does the fan-out, in one hop: a message to a group is published once.
@@ -24,6 +24,7 @@ __all__ = [
     "BASE",
     "DEAD",
     "GROUPS",
+    "LAST_WORD",
     "RECEIPTS",
     "SETTLING",
     "USERS",
@@ -32,6 +33,7 @@ __all__ = [
     "Exchange",
     "Queue",
     "is_replicated",
+    "mark_of_retries",
     "membership",
     "of_history",
     "of_retries",
@@ -93,6 +95,12 @@ def _queue(name: str, queue_type: QueueType, **arguments: Any) -> Queue:
     return Queue(name, tuple(sorted(pairs.items())))
 
 
+LAST_WORD: Final = Binding(DEAD.name, DEAD_LETTERS, "last-word")
+"""A binding without effect (a fanout exchange ignores its key), made and removed after what matters was declared.
+
+RabbitMQ 3.10 forgets the very last thing that was declared before a SIGKILL in about 1 of 25 kills, even a second later, although it
+is in its log on disk; what was followed by another declaration never got lost (measured: 3 of 74 against 0 of 67 kills)."""
+
 BASE: Final[tuple[Declaration, ...]] = (
     USERS,
     GROUPS,
@@ -114,6 +122,7 @@ def of_user(user: str, *, inbox_limit: int, queue_type: QueueType = "classic") -
     inbox = _queue(inbox_queue(user), queue_type, max_length=inbox_limit, overflow="reject-publish", dead_letter_exchange=DEAD.name)
     receipts = _queue(receipts_queue(user), queue_type, max_length=RECEIPTS_LIMIT)
     key = escape(user)
+    # The inbox first: of what was declared within milliseconds of a SIGKILL, RabbitMQ 3.10 forgot the very last in 1 of 25 tries.
     return (inbox, Binding(USERS.name, inbox.name, key), receipts, Binding(RECEIPTS.name, receipts.name, key))
 
 
@@ -122,17 +131,32 @@ def membership(user: str, group: str) -> Binding:
     return Binding(GROUPS.name, inbox_queue(user), escape(group))
 
 
-def of_retry(milliseconds: int, queue_type: QueueType = "classic") -> tuple[Declaration, ...]:
-    """A place to wait `milliseconds`. One queue for each delay: a TTL acts at the head of a queue only,
-    so mixed delays in one queue would wait for the longest (measured: 0.2 s behind 3 s took 3 s)."""
-    name = retry_queue(milliseconds)
-    queue = _queue(name, queue_type, message_ttl=milliseconds, dead_letter_exchange="")  # the key names the queue
+def of_retry(milliseconds: int, number: int = 0) -> tuple[Declaration, ...]:
+    """A place to wait `milliseconds`, of set `number`. One queue for each delay: a TTL acts at the head of a queue only,
+    so mixed delays in one queue would wait for the longest (measured: 0.2 s behind 3 s took 3 s).
+
+    A quorum queue, since only these dead-letter at least once: they keep a message until the next queue has confirmed it.
+    """
+    name = retry_queue(milliseconds, number)
+    queue = _queue(
+        name,
+        "quorum",
+        message_ttl=milliseconds,
+        dead_letter_exchange="",  # the key names the queue
+        dead_letter_strategy="at-least-once",
+        overflow="reject-publish",  # needed for that; there is no limit
+    )
     return (Exchange(name, "fanout"), queue, Binding(name, name))
 
 
+def mark_of_retries(number: int, longest: int) -> Exchange:
+    """The exchange whose existence says that the retry queues of set `number`, up to `longest` milliseconds, have settled."""
+    return Exchange(f"retry.settled.{number}.{longest}", "fanout")
+
+
 def of_retries(user: str, queue_type: QueueType = "classic") -> tuple[Declaration, ...]:
-    """Where retried messages of `user` come back. Not the inbox: that has a limit, and what a broker dead-letters to a full
-    queue is dropped without a word (dead-lettering is not confirmed). Made when somebody begins to handle his messages.
+    """Where retried messages of `user` come back. Not the inbox: that has a limit, and a full one would keep them out
+    although they were taken in before. Made when somebody begins to handle his messages.
     """
     return (_queue(retries_queue(user), queue_type),)
 

@@ -51,7 +51,7 @@ class ChatUser:
         self._failed = 0  # in a row
         self._paused_until = 0.0
         self._handling: Serial = chat._workers.serial(self._handle_next)
-        self._inbox = Inbox(name, chat._link, chat.settings, chat._handled, chat._hops, self._arrived, chat._receipts.publish)
+        self._inbox = Inbox(name, chat._link, chat.settings, chat._handled, chat._delays, chat._hops, self._arrived, chat._receipts.publish)
         self._subscriptions: list[Subscription] = []
         self._online = False
         self._listening = False

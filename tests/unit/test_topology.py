@@ -55,8 +55,10 @@ def test_a_retry_queue_waits_and_hands_on_to_the_user() -> None:
         assert isinstance(exchange, Exchange) and isinstance(queue, Queue) and isinstance(binding, Binding)
         arguments = dict(queue.arguments)
         assert arguments["x-message-ttl"] == milliseconds
-        assert arguments["x-dead-letter-exchange"] == USERS.name
-        assert "x-dead-letter-routing-key" not in arguments  # the key is the user's, it is kept
+        assert arguments["x-dead-letter-exchange"] == ""
+        assert "x-dead-letter-routing-key" not in arguments  # the key names the user's queue, it is kept
+        assert arguments["x-queue-type"] == "quorum"  # a classic queue loses what it dead-letters to a SIGKILL in that moment
+        assert (arguments["x-dead-letter-strategy"], arguments["x-overflow"]) == ("at-least-once", "reject-publish")
         assert "x-expires" not in arguments  # an expired queue would take its messages with it
 
 

@@ -55,13 +55,20 @@ class Pipes:
             bufsize=0,
         )
         self.raw = b""
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        self._errors = b""
+        self._readers = [threading.Thread(target=read, daemon=True) for read in (self._read_output, self._read_errors)]
+        for reader in self._readers:
+            reader.start()
 
-    def _read(self) -> None:
+    def _read_output(self) -> None:
         assert self.process.stdout
-        while piece := os.read(self.process.stdout.fileno(), 65536):
+        while piece := self.process.stdout.read(65536):
             self.raw += piece
+
+    def _read_errors(self) -> None:
+        assert self.process.stderr
+        while piece := self.process.stderr.read(65536):
+            self._errors += piece
 
     @property
     def lines(self) -> list[str]:
@@ -78,22 +85,50 @@ class Pipes:
         """Wait until it has written all of these lines, in this order, whatever else is between them."""
 
         def found() -> bool:
+            ended = self.process.poll() is not None
             rest = iter(self.lines)
-            return all(line in rest for line in expected)
+            there = all(line in rest for line in expected)
+            if ended and not there:
+                raise EOFError(self.process.returncode)
+            return there
 
         try:
             wait_until(found, PATIENCE, f"{expected} at {self.user}")
-        except AssertionError as error:
-            text = "\n".join(self.lines)
-            raise AssertionError(f"{error}\nwritten:\n{text}") from None
+        except (AssertionError, EOFError) as error:
+            told = self._errors.decode(errors="replace")
+            raise AssertionError("\n".join([repr(error), "written:", *self.lines, "to standard error:", told])) from None
 
     def leave(self) -> tuple[int, str]:
         """End its input; the exit status and what was written to standard error."""
-        assert self.process.stdin and self.process.stderr
+        assert self.process.stdin
         self.process.stdin.close()
         status = self.process.wait(PATIENCE)
-        self._reader.join(PATIENCE)
-        return status, self.process.stderr.read().decode()
+        self.close()
+        return status, self._errors.decode()
+
+    def close(self) -> None:
+        """End it, whatever it does; idempotent."""
+        self.process.kill()
+        self.process.wait()
+        for reader in self._readers:
+            reader.join(PATIENCE)
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            assert stream
+            stream.close()
+
+
+@pytest.fixture(scope="module")
+def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
+    """A broker for the tests of this file that kill theirs."""
+    with LocalBroker(tmp_path_factory.mktemp("broker")) as node:
+        yield node
+
+
+@pytest.fixture
+def fragile(own_broker: LocalBroker) -> LocalBroker:
+    """A broker to kill: it runs at the beginning, whatever the test before has left."""
+    own_broker.start()
+    return own_broker
 
 
 @pytest.fixture
@@ -107,11 +142,7 @@ def pipes(tmp_path: Path) -> Iterator[Callable[..., Pipes]]:
 
     yield opener
     for each in opened:
-        each.process.kill()
-        each.process.wait()
-        for stream in (each.process.stdin, each.process.stdout, each.process.stderr):
-            assert stream
-            stream.close()
+        each.close()
 
 
 def test_two_talk_and_see_their_ticks(broker: LocalBroker, pipes: Callable[..., Pipes], unique: Unique) -> None:
@@ -179,62 +210,63 @@ def test_what_is_sent_to_somebody_offline_comes_in_order_when_he_is_back(
     alice.sees(f"→ @{b}: number 299  ✓✓ [300]")
 
 
-def test_a_restart_of_the_broker_loses_nothing_that_was_typed(tmp_path: Path, pipes: Callable[..., Pipes]) -> None:
+def test_a_restart_of_the_broker_loses_nothing_that_was_typed(fragile: LocalBroker, pipes: Callable[..., Pipes], unique: Unique) -> None:
     """1 SIGKILL, and both terminals say so; 2 typed meanwhile: pending; 3 start: confirmed, delivered, in order."""
-    with LocalBroker(tmp_path / "broker") as own:
-        alice, bob = pipes("alice", "--broker", own.url, "--to", "@bob"), pipes("bob", "--broker", own.url, "--to", "@alice")
-        alice.sees(greeting("alice"))
-        bob.sees(greeting("bob"))
-        alice.type("before")
-        alice.sees("→ @bob: before  ✓✓ read [1]")
-        own.kill()
-        for each in (alice, bob):
-            each.sees("* the broker is gone: reconnecting. What you type is kept and sent when it is back")
-        alice.type("one", "two", "three")
-        alice.sees("→ @bob: one  · [2]", "→ @bob: two  · [3]", "→ @bob: three  · [4]")
-        assert not own.is_running
-        assert not any("three  ✓" in line for line in alice.lines)
-        own.start()
-        bob.sees("* connected again")
-        alice.sees("* connected again", "→ @bob: three  ✓✓ read [4]")
-        alice.sees("→ @bob: one  ✓✓ read [2]")
-        alice.sees("→ @bob: two  ✓✓ read [3]")
-        assert [line for line in bob.lines if line.startswith("alice: ")] == [
-            f"alice: {each}" for each in ("before", "one", "two", "three")
-        ]
-        assert [alice.leave()[0], bob.leave()[0]] == [0, 0]
+    a, b = unique("alice"), unique("böb")
+    """1 SIGKILL, and both terminals say so; 2 typed meanwhile: pending; 3 start: confirmed, delivered, in order."""
+    alice, bob = pipes(a, "--broker", fragile.url, "--to", f"@{b}"), pipes(b, "--broker", fragile.url, "--to", f"@{a}")
+    alice.sees(greeting(a))
+    bob.sees(greeting(b))
+    alice.type("before")
+    alice.sees(f"→ @{b}: before  ✓✓ read [1]")
+    fragile.kill()
+    for each in (alice, bob):
+        each.sees("* the broker is gone: reconnecting. What you type is kept and sent when it is back")
+    alice.type("one", "two", "three")
+    alice.sees(f"→ @{b}: one  · [2]", f"→ @{b}: two  · [3]", f"→ @{b}: three  · [4]")
+    assert not fragile.is_running
+    assert not any("three  ✓" in line for line in alice.lines)
+    fragile.start()
+    bob.sees("* connected again")
+    alice.sees("* connected again", f"→ @{b}: three  ✓✓ read [4]")
+    alice.sees(f"→ @{b}: one  ✓✓ read [2]")
+    alice.sees(f"→ @{b}: two  ✓✓ read [3]")
+    assert [line for line in bob.lines if line.startswith(f"{a}: ")] == [f"{a}: {each}" for each in ("before", "one", "two", "three")]
+    assert [alice.leave()[0], bob.leave()[0]] == [0, 0]
 
 
-def test_what_was_typed_survives_the_death_of_the_terminal(tmp_path: Path, pipes: Callable[..., Pipes]) -> None:
+def test_what_was_typed_survives_the_death_of_the_terminal(fragile: LocalBroker, pipes: Callable[..., Pipes], unique: Unique) -> None:
     """The broker is down, words are typed, the terminal is killed; the next one of the same user sends them, once."""
-    with LocalBroker(tmp_path / "broker") as own:
-        bob = pipes("bob", "--broker", own.url)
-        alice = pipes("alice", "--broker", own.url, "--to", "@bob")
-        alice.type("before")
-        bob.sees("alice: before")
-        own.kill()
-        alice.sees("* the broker is gone: reconnecting. What you type is kept and sent when it is back")
-        alice.type("last words", "and these")
-        alice.sees("→ @bob: and these  · [3]")
-        alice.process.kill()
-        assert alice.process.wait(PATIENCE) == -signal.SIGKILL
-        own.start()
-        again = pipes("alice", "--broker", own.url)
-        bob.sees("alice: last words", "alice: and these")
-        assert again.leave()[0] == 0
-        assert [line for line in bob.lines if line.startswith("alice: ")] == ["alice: before", "alice: last words", "alice: and these"]
+    a, b = unique("alice"), unique("böb")
+    """The broker is down, words are typed, the terminal is killed; the next one of the same user sends them, once."""
+    bob = pipes(b, "--broker", fragile.url)
+    bob.sees(greeting(b))
+    alice = pipes(a, "--broker", fragile.url, "--to", f"@{b}")
+    alice.type("before")
+    bob.sees(f"{a}: before")
+    fragile.kill()
+    alice.sees("* the broker is gone: reconnecting. What you type is kept and sent when it is back")
+    alice.type("last words", "and these")
+    alice.sees(f"→ @{b}: and these  · [3]")
+    alice.process.kill()
+    assert alice.process.wait(PATIENCE) == -signal.SIGKILL
+    fragile.start()
+    again = pipes(a, "--broker", fragile.url)
+    bob.sees(f"{a}: last words", f"{a}: and these")
+    assert again.leave()[0] == 0
+    assert [line for line in bob.lines if line.startswith(f"{a}: ")] == [f"{a}: before", f"{a}: last words", f"{a}: and these"]
 
 
-def test_leaving_without_a_confirm_is_no_success(tmp_path: Path, pipes: Callable[..., Pipes]) -> None:
-    with LocalBroker(tmp_path / "broker") as own:
-        alice = pipes("alice", "--broker", own.url, "--to", "@alice")
-        alice.type("before")
-        alice.sees("→ @alice: before  ✓✓ read [1]")
-        own.kill()
-        alice.sees("* the broker is gone: reconnecting. What you type is kept and sent when it is back")
-        alice.type("after")
-        assert alice.leave() == (1, "")
-        assert alice.lines[-1] == "! 1 message without a confirm: kept, and sent when you start `chatlib chat --as alice` again"
+def test_leaving_without_a_confirm_is_no_success(fragile: LocalBroker, pipes: Callable[..., Pipes], unique: Unique) -> None:
+    a = unique("alice")
+    alice = pipes(a, "--broker", fragile.url, "--to", f"@{a}")
+    alice.type("before")
+    alice.sees(f"→ @{a}: before  ✓✓ read [1]")
+    fragile.kill()
+    alice.sees("* the broker is gone: reconnecting. What you type is kept and sent when it is back")
+    alice.type("after")
+    assert alice.leave() == (1, "")
+    assert alice.lines[-1] == f"! 1 message without a confirm: kept, and sent when you start `chatlib chat --as {a}` again"
 
 
 def test_errors_are_one_line_each_and_end_nothing(broker: LocalBroker, pipes: Callable[..., Pipes], unique: Unique) -> None:
@@ -505,23 +537,24 @@ def test_ctrl_c_twice_quits_and_once_does_not(broker: LocalBroker, terminal: Cal
     assert screen.is_restored
 
 
-def test_a_killed_broker_is_seen_at_the_prompt(tmp_path: Path, terminal: Callable[..., Terminal]) -> None:
+def test_a_killed_broker_is_seen_at_the_prompt(fragile: LocalBroker, terminal: Callable[..., Terminal], unique: Unique) -> None:
     """The toolbar says so; what is typed shows as pending in place, and is confirmed in place; SIGTERM restores the terminal."""
-    with LocalBroker(tmp_path / "broker") as own:
-        screen = terminal("alice", "--broker", own.url, "--to", "@alice")
-        screen.sees("alice → @alice>")
-        own.kill()
-        wait_until(lambda: any("○ reconnecting" in row for row in screen.rows), PATIENCE, "the toolbar tells")
-        screen.type("are you there?\r")
-        screen.sees("→ @alice: are you there?  ·", "alice → @alice>")
-        wait_until(lambda: any("1 not confirmed yet" in row for row in screen.rows), PATIENCE, "the toolbar counts")
-        own.start()
-        screen.sees("→ @alice: are you there?  ✓✓ read", "alice: are you there?", "alice → @alice>")
-        wait_until(lambda: any("● connected" in row for row in screen.rows), PATIENCE, "the toolbar tells")
-        assert sum("→ @alice: are you there?" in row for row in screen.rows) == 1
-        screen.process.terminate()
-        assert screen.process.wait(PATIENCE) == 0
-        assert screen.is_restored
+    a = unique("alice")
+    """The toolbar says so; what is typed shows as pending in place, and is confirmed in place; SIGTERM restores the terminal."""
+    screen = terminal(a, "--broker", fragile.url, "--to", f"@{a}")
+    screen.sees(f"{a} → @{a}>")
+    fragile.kill()
+    wait_until(lambda: any("○ reconnecting" in row for row in screen.rows), PATIENCE, "the toolbar tells")
+    screen.type("are you there?\r")
+    screen.sees(f"→ @{a}: are you there?  ·", f"{a} → @{a}>")
+    wait_until(lambda: any("1 not confirmed yet" in row for row in screen.rows), PATIENCE, "the toolbar counts")
+    fragile.start()
+    screen.sees(f"→ @{a}: are you there?  ✓✓ read", f"{a}: are you there?", f"{a} → @{a}>")
+    wait_until(lambda: any("● connected" in row for row in screen.rows), PATIENCE, "the toolbar tells")
+    assert sum(f"→ @{a}: are you there?" in row for row in screen.rows) == 1
+    screen.process.terminate()
+    assert screen.process.wait(PATIENCE) == 0
+    assert screen.is_restored
 
 
 def test_many_messages_scroll_up_whole_and_in_order(broker: LocalBroker, terminal: Callable[..., Terminal], unique: Unique) -> None:

@@ -29,7 +29,7 @@ DEFAULT = "default"
 
 @app.command()
 def start(name: Name = DEFAULT, as_json: Json = False) -> None:
-    r"""Start it, or find it running; prints its URL when a client can use it.
+    """Start it, or find it running; prints its URL when a client can use it.
 
     Only the URL goes to standard output. Messages survive stop, kill and restart; the URL stays the same.
 

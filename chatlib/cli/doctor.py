@@ -19,7 +19,7 @@ __all__ = ["doctor"]
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output: healthy, and the findings.")] = False,
 ) -> None:
-    r"""Check this machine: Python, packages, RabbitMQ, ports, disk, memory, names, Docker, running brokers.
+    """Check this machine: Python, packages, RabbitMQ, ports, disk, memory, names, Docker, running brokers.
 
     For each it says what it found and, where something is wrong, what to do. It changes nothing.
 

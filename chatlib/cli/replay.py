@@ -72,7 +72,7 @@ def replay(
         bool, typer.Option("--json", help="The result as one JSON object on standard output, and nothing else there.")
     ] = False,
 ) -> None:
-    r"""Replay a transcript among its users through a broker, and check what arrived.
+    """Replay a transcript among its users through a broker, and check what arrived.
 
     Each sender sends; each member of the group at that line receives in an inbox of his own. Joining, leaving, quitting and
     changes of name are carried out on the broker; what is said while somebody is away waits for him. Then everybody comes online,

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from chatlib.bulk import declare_groups
@@ -281,6 +281,7 @@ class Chat:
 
 
 def _urls(broker_or_url: HasUrl | str | Sequence[str]) -> list[str]:
+    urls: list[Any]
     if isinstance(broker_or_url, str):
         urls = [broker_or_url]
     elif isinstance(broker_or_url, Sequence):

@@ -72,10 +72,8 @@ def test_three_kills_in_the_middle_of_the_real_transcript_lose_nothing() -> None
 
     # and the verdict is the same as without them
     verdict = result.verdict
-    print(
-        f"\n{verdict}\nduplicated on the wire: {verdict.duplicated_on_wire:,}; {result.seconds:.0f} s, in all {time.monotonic() - began:.0f} s"
-    )
+    print(f"\n{verdict}\nplay {result.seconds:.0f} s, in all {time.monotonic() - began:.0f} s")
     assert (verdict.lost, verdict.duplicated, verdict.unexpected, verdict.out_of_order) == (0, 0, 0, 0)
     assert verdict.attempted == verdict.confirmed == len(script.messages) == 12_728
-    assert verdict.handled + verdict.vouched == verdict.expected == result.expected == script.summary(gap=GAP).deliveries
+    assert verdict.handled == verdict.expected == result.expected == script.summary(gap=GAP).deliveries
     assert result.clean

@@ -57,16 +57,18 @@ def connect(
     data_dir: str | os.PathLike[str] | None = None,
     settings: Settings | None = None,
     name: str | None = None,
+    on_event: Callable[[Event], None] | None = None,
 ) -> Chat:
     """A `Chat` on this broker, connected.
 
     broker_or_url: a broker object, "amqp://user:password@host:5672/", or a list of URLs that are tried in turn.
     data_dir: a folder in which the outbox and the handled ids survive the death of this process; messages that an earlier
-    process left there are sent now. name: what the broker's management UI calls the connections.
+    process left there are sent now. name: what the broker's management UI calls the connections. on_event: as `Chat.on_event`, but from
+    the first moment on, so that it sees what was left there, too.
     Raises AccessRefused or UnknownHost at once, BrokerUnavailable when nothing answered within `settings.connect_timeout`,
     OutboxLocked, OutboxDamaged or OutboxError for a `data_dir` that cannot be used.
     """
-    return Chat(broker_or_url, data_dir=data_dir, settings=settings, name=name)
+    return Chat(broker_or_url, data_dir=data_dir, settings=settings, name=name, on_event=on_event)
 
 
 class Chat:
@@ -79,6 +81,7 @@ class Chat:
         data_dir: str | os.PathLike[str] | None = None,
         settings: Settings | None = None,
         name: str | None = None,
+        on_event: Callable[[Event], None] | None = None,
     ) -> None:
         self.settings = settings or Settings()
         self.name = name or f"chatlib {os.getpid()}.{next(_numbers)}"
@@ -89,6 +92,8 @@ class Chat:
         self._closed = False
         self._pid = os.getpid()
         self._hops = Events()
+        if on_event is not None:
+            self._hops.listen(on_event)
         self._users: dict[str, ChatUser] = {}
         self._users_lock = threading.Lock()
         self._known: dict[str, frozenset[str]] | None = None
@@ -109,9 +114,10 @@ class Chat:
                 count_members=self._count_members,
                 on_accepted=lambda sent: self._receipts.expect(sent),
             )
-            self._receipts = Receipts(self._link, self._outbox.sent, self._hops, self._workers)
+            self._receipts = Receipts(self._link, self._outbox.sent, self._store, self._hops, self._workers)
             self.dead_letters = DeadLetters(self._link, self._hops)
             self._outbox.send_what_was_left()
+            self._receipts.send_what_was_left()
         except BaseException:
             self._abandon()
             raise
@@ -259,6 +265,7 @@ class Chat:
         self._link.close(max(min(timeout, 0.5), deadline - time.monotonic()))
         self._workers.close()
         pending = self._outbox.close()
+        self._receipts.close()
         if self._store:
             self._store.close()
         elif pending:

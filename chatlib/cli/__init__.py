@@ -12,6 +12,7 @@ import typer
 
 from chatlib.cli.broker import app as broker
 from chatlib.cli.chat import chat
+from chatlib.cli.common import described
 from chatlib.cli.doctor import doctor
 from chatlib.cli.replay import replay
 
@@ -42,7 +43,7 @@ def main(
     """Durable chat for many users and groups over RabbitMQ."""
 
 
-app.command(rich_help_panel="Commands")(doctor)
+app.command(help=described(doctor))(doctor)
+app.command(help=described(replay))(replay)
+app.command(help=described(chat))(chat)
 app.add_typer(broker, name="broker")
-app.command()(chat)
-app.command()(replay)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
@@ -16,7 +17,7 @@ from chatlib.errors import ChatError, InvalidName
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["BAD", "CANNOT", "INTERRUPTED", "STYLES", "SYMBOLS", "console", "failures", "tell", "write_json"]
+__all__ = ["BAD", "CANNOT", "INTERRUPTED", "STYLES", "SYMBOLS", "console", "described", "failures", "tell", "write_json"]
 
 BAD: Final = 1  #: done, and the answer is bad
 CANNOT: Final = 2  #: not done as asked for
@@ -35,6 +36,12 @@ def console(*, stderr: bool = False) -> Console:
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="replace")
     return Console(stderr=stderr, width=None if stream.isatty() else WIDTH, highlight=False, soft_wrap=False)
+
+
+def described(command: Callable[..., None]) -> str:
+    r"""The docstring of a command as its help: each paragraph one line, for the terminal to wrap; `\b` keeps the lines of one."""
+    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    return "\n\n".join(text if text.startswith("\b") else text.replace("\n", " ") for text in paragraphs)
 
 
 def tell(text: str) -> None:

@@ -30,7 +30,7 @@ def replay(
     file: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[FILE.jsonl]", help="The transcript; without one, the short one that comes with chatlib.", show_default=False
+            metavar="FILE.jsonl", help="The transcript; without one, the short one that comes with chatlib.", show_default=False
         ),
     ] = None,
     speed: Annotated[

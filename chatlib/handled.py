@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Final
 
 from chatlib.store import Store
@@ -39,8 +40,11 @@ class Handled:
         """Whether `user` was done with this message at this or a later attempt."""
         return self._attempts.get((user, message_id), 0) >= attempt
 
-    def add(self, user: str, message_id: str, attempt: int = DONE) -> None:
-        """`user` is done with this attempt (by default with the message). Raises OutboxError if the disk refuses."""
+    def add(self, user: str, message_id: str, attempt: int = DONE, receipts: Sequence[tuple[str, str, bytes]] = ()) -> None:
+        """`user` is done with this attempt (by default with the message). Raises OutboxError if the disk refuses.
+
+        receipts: what is to be told of it (`Store.add_receipts`), stored with the id or not at all.
+        """
         with self._lock:  # first, so that this process at least does not show it again if the disk refuses
             self._remember((user, message_id), attempt)
             while len(self._attempts) > self._limit:
@@ -48,6 +52,6 @@ class Handled:
             self._added += 1
             trim = self._added % self._limit == 0
         if self._store:
-            self._store.add_handled(user, message_id, attempt)
+            self._store.add_handled(user, message_id, attempt, receipts)
             if trim:
                 self._store.trim_handled(self._limit)

@@ -36,7 +36,7 @@ MAX_REASON = 300  # characters of each reason
 class Inbox:
     """What has arrived for `user` on this link and is not settled. Deliveries come in on the I/O thread, messages go out on any.
 
-    on_arrival: called on the I/O thread when something was put in. send_receipt(sender, receipt): publishes a RECEIVE_MESSAGE.
+    on_arrival: called on the I/O thread when something was put in. send_receipt(sender, receipt, stored): publishes a RECEIVE_MESSAGE.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Inbox:
         delays: Delays,
         hops: Events,
         on_arrival: Callable[[], None],
-        send_receipt: Callable[[str, ReceiveMessage], None],
+        send_receipt: Callable[[str, ReceiveMessage, bool], None],
     ) -> None:
         self.user = user
         self._link = link
@@ -168,7 +168,7 @@ class Inbox:
             return
         message = received.message
         try:
-            self._handled.add(self.user, message.message_id)
+            self._handled.add(self.user, message.message_id, receipts=self._to_tell(message))
         except OutboxError:
             received._settled = False
             raise
@@ -218,7 +218,7 @@ class Inbox:
         self._check_open()
         for sender, message_id in self._unread.take_up_to(received):
             if not self.private:
-                self._send_receipt(sender, ReceiveMessage(self.user, message_id, "read"))
+                self._send_receipt(sender, ReceiveMessage(self.user, message_id, "read"), False)
 
     def _check_open(self) -> None:
         """Settling means something only as long as there is a link; while a chat closes there still is."""
@@ -244,9 +244,17 @@ class Inbox:
             delivery = received._delivery
         self._link.requeue(delivery)
 
+    def _delivered(self, message: SendMessage) -> ReceiveMessage:
+        return ReceiveMessage(self.user, message.message_id, "delivered")
+
+    def _to_tell(self, message: SendMessage) -> list[tuple[str, str, bytes]]:
+        """The receipt for `message` as the store keeps it, if there is to be one."""
+        receipt = self._delivered(message)
+        return [] if self.private else [(receipt.receipt_id, message.sender_id, receipt.encode())]
+
     def _tell_delivered(self, message: SendMessage) -> None:
         if not self.private:
-            self._send_receipt(message.sender_id, ReceiveMessage(self.user, message.message_id, "delivered"))
+            self._send_receipt(message.sender_id, self._delivered(message), True)
 
     def _bury(self, delivery: Delivery, attempt: int, failures: list[str], received: ReceivedMessage | None = None) -> None:
         failures = [_reason(failure) for failure in failures] or ["rejected"]

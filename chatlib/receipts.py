@@ -17,6 +17,7 @@ from chatlib.link import Link
 from chatlib.messages import RECEIVE_MESSAGE, ReceiveMessage, decode
 from chatlib.names import escape
 from chatlib.sent import SentMessage
+from chatlib.store import Store
 from chatlib.topology import RECEIPTS
 from chatlib.workers import Mailbox, Workers
 
@@ -29,19 +30,27 @@ REACH: Final = 10_000
 
 
 class Receipts:
-    """sent: the messages of this chat that somebody still holds, by id."""
+    """sent: the messages of this chat that somebody still holds, by id. store: keeps receipts until the broker has confirmed them."""
 
-    def __init__(self, link: Link, sent: Mapping[str, SentMessage], hops: Events, workers: Workers) -> None:
+    def __init__(self, link: Link, sent: Mapping[str, SentMessage], store: Store | None, hops: Events, workers: Workers) -> None:
         self._link = link
+        self._store = store
+        self._settled: deque[str] = deque()  # outcomes known, not yet taken out of the store
+        self._tidy = workers.serial(self._forget_settled)
         self._sent = sent
         self._hops = hops
         self._lock = threading.Lock()
         self._conversations: dict[tuple[str, str], deque[str]] = {}
         self._mailbox = Mailbox(workers, self._receive)
 
-    def publish(self, sender: str, receipt: ReceiveMessage) -> None:
-        """Tell `sender`; resent until confirmed, like any message."""
+    def publish(self, sender: str, receipt: ReceiveMessage, stored: bool = False) -> None:
+        """Tell `sender`; resent until confirmed, like any message. stored: it is in the store already.
+
+        Raises OutboxError if the store cannot take it.
+        """
         body, to = receipt.encode(), f"@{sender}"
+        if self._store and not stored:
+            self._store.add_receipts([(receipt.receipt_id, sender, body)])
         self._link.publish(
             Outgoing(
                 RECEIPTS.name,
@@ -50,11 +59,36 @@ class Receipts:
                 receipt.receipt_id,
                 RECEIVE_MESSAGE,
                 int(time.time()),
-                _no_matter,
+                self._on_outcome,
                 user=receipt.recipient_id,
                 to=to,
             )
         )
+
+    def _on_outcome(self, outgoing: Outgoing, result: str, why: str) -> None:
+        """On the I/O thread. That somebody is gone, or that his queue of receipts is full, is no loss."""
+        if self._store:
+            self._settled.append(outgoing.message_id)
+            self._tidy.wake()
+
+    def _forget_settled(self) -> bool:
+        """Take out of the store what has its outcome, many at a time."""
+        if not self._settled or not self._store:
+            return False
+        self._store.remove_receipts([self._settled.popleft() for _ in range(min(1000, len(self._settled)))])
+        return bool(self._settled)
+
+    def send_what_was_left(self) -> None:
+        """What an earlier process was to tell, and did not see confirmed. Raises OutboxError, DecodeError."""
+        for sender, body in self._store.waiting_receipts() if self._store else ():
+            receipt = decode(body)
+            assert isinstance(receipt, ReceiveMessage)
+            self.publish(sender, receipt, True)
+
+    def close(self) -> None:
+        """Call it when the link is closed and before the store is."""
+        while self._forget_settled():
+            pass
 
     def expect(self, sent: SentMessage) -> None:
         """`sent` is on its way: a "read" for a later message of its conversation will cover it."""
@@ -106,7 +140,3 @@ class Receipts:
     def _tell(self, message_id: str, receipt: ReceiveMessage) -> None:
         if self._hops.wanted:
             self._hops.emit(events.RECEIPT, message_id, user=receipt.recipient_id, state=receipt.read_status)
-
-
-def _no_matter(outgoing: Outgoing, result: str, why: str) -> None:
-    """A receipt for somebody who is gone, or whose queue of receipts is full, is no loss."""

@@ -1,6 +1,6 @@
 """What must survive the death of this process: a small SQLite file in `data_dir`.
 
-Two tables: what was sent and not yet confirmed (the outbox), and the ids of what was handled.
+Three tables: messages that were sent and not yet confirmed (the outbox), receipts likewise, and the ids of what was handled.
 Every call is committed when it returns, which protects against the death of the *process*: the operating system has it.
 Against power loss SQLite would have to sync at each commit: ask for that with `sync=True`; it costs a disk write a message.
 One process at a time: a second opener gets `OutboxLocked`.
@@ -24,9 +24,12 @@ _SCHEMA_VERSION = 1
 _SCHEMA = """
 CREATE TABLE outbox (seq INTEGER PRIMARY KEY, message_id TEXT NOT NULL, body BLOB NOT NULL, at REAL NOT NULL);
 CREATE INDEX outbox_by_id ON outbox (message_id);
+CREATE TABLE receipts (seq INTEGER PRIMARY KEY, receipt_id TEXT NOT NULL, sender TEXT NOT NULL, body BLOB NOT NULL);
+CREATE INDEX receipts_by_id ON receipts (receipt_id);
 CREATE TABLE handled (seq INTEGER PRIMARY KEY, user TEXT NOT NULL, message_id TEXT NOT NULL, attempt INTEGER NOT NULL);
 """
-_TABLES = {"outbox", "handled"}
+_ADD_RECEIPT = "INSERT INTO receipts(receipt_id, sender, body) VALUES (?,?,?)"
+_TABLES = {"outbox", "receipts", "handled"}
 
 
 class Store:
@@ -93,21 +96,26 @@ class Store:
         return OutboxError(f"{self.path} cannot be used ({text}): check its disk and its permissions")
 
     def _write(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        self._write_all([(statement, rows)])
+
+    def _write_all(self, changes: Sequence[tuple[str, Sequence[tuple[Any, ...]]]]) -> None:
+        """All of these or none: (statement, its rows)."""
         if os.getpid() != self._pid:
             raise OutboxError("this Chat was opened before a fork: connect again in the child, with a data_dir of its own")
         with self._lock:
             try:
-                if len(rows) == 1:
-                    self._db.execute(statement, rows[0])
+                if len(changes) == 1 and len(changes[0][1]) == 1:
+                    self._db.execute(changes[0][0], changes[0][1][0])
                 else:
-                    self._write_all(statement, rows)
+                    self._transaction(changes)
             except sqlite3.Error as exc:
                 raise self._explain(exc) from exc
 
-    def _write_all(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    def _transaction(self, changes: Sequence[tuple[str, Sequence[tuple[Any, ...]]]]) -> None:
         self._db.execute("BEGIN")
         try:
-            self._db.executemany(statement, rows)
+            for statement, rows in changes:
+                self._db.executemany(statement, rows)
             self._db.execute("COMMIT")
         except BaseException:
             if self._db.in_transaction:  # some failures, such as a full disk, have rolled back already
@@ -127,15 +135,31 @@ class Store:
 
     def waiting(self) -> list[tuple[bytes, float]]:
         """What has no outcome yet, in the order of sending: (body, Unix seconds)."""
+        return self._read("SELECT body, at FROM outbox ORDER BY seq")
+
+    def add_receipts(self, receipts: Sequence[tuple[str, str, bytes]]) -> None:
+        """Receipts that are to be sent, all or none: (receipt_id, sender to be told, body)."""
+        self._write(_ADD_RECEIPT, receipts)
+
+    def remove_receipts(self, receipt_ids: Iterable[str]) -> None:
+        """The broker has them."""
+        self._write("DELETE FROM receipts WHERE receipt_id=?", [(receipt_id,) for receipt_id in receipt_ids])
+
+    def waiting_receipts(self) -> list[tuple[str, bytes]]:
+        """Receipts that the broker has not confirmed, oldest first: (sender to be told, body)."""
+        return self._read("SELECT sender, body FROM receipts ORDER BY seq")
+
+    def _read(self, statement: str) -> list[Any]:
         with self._lock:
             try:
-                return self._db.execute("SELECT body, at FROM outbox ORDER BY seq").fetchall()
+                return self._db.execute(statement).fetchall()
             except sqlite3.Error as exc:
                 raise self._explain(exc) from exc
 
-    def add_handled(self, user: str, message_id: str, attempt: int) -> None:
-        """Remember that `user` is done with this attempt at the message."""
-        self._write("INSERT INTO handled(user, message_id, attempt) VALUES (?,?,?)", [(user, message_id, attempt)])
+    def add_handled(self, user: str, message_id: str, attempt: int, receipts: Sequence[tuple[str, str, bytes]] = ()) -> None:
+        """Remember that `user` is done with this attempt at the message, and what is to be told of it, as one."""
+        handled = ("INSERT INTO handled(user, message_id, attempt) VALUES (?,?,?)", [(user, message_id, attempt)])
+        self._write_all([handled, (_ADD_RECEIPT, receipts)] if receipts else [handled])
 
     def handled(self, limit: int) -> list[tuple[str, str, int]]:
         """The last `limit` handled ids, oldest first: (user, message_id, attempt). Older ones are forgotten here and now."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,8 +13,9 @@ from chatlib import Chat, Settings
 from chatlib.brokers import LocalBroker
 from chatlib.events import RECEIPT, Event
 from chatlib.names import receipts_queue
+from chatlib.store import Store
 from tests.support import wait_until
-from tests.wire import close_connections, raw
+from tests.wire import Cable, close_connections, raw
 
 Unique = Callable[[str], str]
 
@@ -168,3 +170,28 @@ def test_the_longest_names_can_tell_each_other(chat: Chat, unique: Unique) -> No
             message.ack()
         wait_until(lambda sent=sent, bob=bob: sent.receipts == {bob.name: "delivered"}, 5, f"the receipt of {letter}")
     assert chat.reconnects == 0
+
+
+def test_with_a_data_dir_no_receipt_is_lost_with_its_chat(broker: LocalBroker, unique: Unique, tmp_path: Path) -> None:
+    """1 acked and read while no broker can be reached, and closed at once; 2 the next chat on that folder tells the senders."""
+    with chatlib.connect(broker) as other, Cable(broker.url) as cable:
+        ann = other.user(unique("ann"))
+        name = unique("bob")
+        other.users([name], online=False)
+        sent = [ann.send("@" + name, str(number)) for number in range(10)]
+        assert other.flush(30)
+        with chatlib.connect(cable.url, data_dir=tmp_path) as chat:
+            messages = list(chat.user(name).receive(limit=10, timeout=10))
+            cable.refusing = True
+            cable.cut()
+            wait_until(lambda: chat.state == "recovering", 10, "the link is down")
+            for message in messages:
+                message.ack()
+            messages[4].mark_read()
+            chat.close(timeout=0.1)
+        assert all(message.receipts == {} for message in sent)
+        chatlib.connect(broker, data_dir=tmp_path).close()  # he does not even have to come back
+        wait_until(lambda: [message.receipts.get(name) for message in sent] == ["read"] * 5 + ["delivered"] * 5, 20, "all are told")
+        store = Store(tmp_path)
+        assert store.waiting_receipts() == []
+        store.close()

@@ -44,7 +44,7 @@ def test_the_highest_attempt_counts_whatever_the_order(added: list[tuple[str, st
                 assert handled.seen(user, message_id, attempt) == (highest >= attempt)
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(added=steps)
 def test_after_a_restart_it_knows_the_same(tmp_path_factory: pytest.TempPathFactory, added: list[tuple[str, str, int]]) -> None:
     folder = tmp_path_factory.mktemp("handled")

@@ -115,6 +115,21 @@ def test_what_was_accepted_survives_the_death_of_the_process(tmp_path: Path, syn
     store.close()
 
 
+def test_receipts_are_kept_with_the_id_of_what_was_handled_or_not_at_all(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.add_handled("bob", "m1", 1, [("r1", "ann", b"1")])
+    with pytest.raises(OutboxError):
+        store.add_handled("bob", "m2", 1, [("r2", "ann", None)])  # type: ignore[list-item]
+    store.add_receipts([("r3", "cid", b"3"), ("r4", "ann", b"4")])
+    assert store.handled(10) == [("bob", "m1", 1)]
+    assert store.waiting_receipts() == [("ann", b"1"), ("cid", b"3"), ("ann", b"4")]
+    store.remove_receipts(["r1", "r4", "nobody's"])
+    store.close()
+    again = Store(tmp_path)
+    assert again.waiting_receipts() == [("cid", b"3")]
+    again.close()
+
+
 # one process at a time
 
 

@@ -6,11 +6,11 @@ A declare ends with a write to the broker's disk. One channel waits for each; ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from chatlib.connection import Channel
+from chatlib.queues import declaring
 from chatlib.session import Session
 from chatlib.topology import Declaration
 
@@ -30,28 +30,20 @@ def declare_groups(link: Link, groups: Sequence[Sequence[Declaration]]) -> None:
     declared by then stays; declaring all of it again is harmless.
     """
     if len(groups) < CHANNELS:
-        link.declare([declaration for group in groups for declaration in group])
+        link.queues.declare([declaration for group in groups for declaration in group])
         return
     with ExitStack() as stack:
         sessions = [stack.enter_context(link.session()) for _ in range(min(CHANNELS, len(groups) // STEP))]
         steps = [groups[start : start + STEP] for start in range(0, len(groups), STEP)]
         for start in range(0, len(steps), len(sessions)):
             _declare_step(sessions, steps[start : start + len(sessions)])
-    link.remember([declaration for group in groups for declaration in group])
-    link.declare_last()
+    link.queues.remember([declaration for group in groups for declaration in group])
 
 
 def _declare_step(sessions: Sequence[Session], steps: Sequence[Sequence[Sequence[Declaration]]]) -> None:
-    asked = [session.ask(_declaring(step)) for session, step in zip(sessions, steps, strict=False)]
+    asked = [
+        session.ask(declaring([declaration for group in step for declaration in group]))
+        for session, step in zip(sessions, steps, strict=False)
+    ]
     for session, answer in zip(sessions, asked, strict=False):
         session.wait_for(answer)
-
-
-def _declaring(groups: Sequence[Sequence[Declaration]]) -> Callable[[Channel, Callable[[Any], None]], None]:
-    def run(channel: Channel, done: Callable[[Any], None]) -> None:
-        for group in groups:
-            for declaration in group:
-                channel.declare(declaration)
-        channel.barrier(lambda: done(None))
-
-    return run

@@ -168,7 +168,7 @@ class Chat:
         """
         name = ChatUser._group(address)
         if history:
-            self._link.declare(of_history(name, max_age=max_age, max_bytes=max_bytes))
+            self._link.queues.declare(of_history(name, max_age=max_age, max_bytes=max_bytes))
         return ChatGroup(self, name)
 
     def members(self, group: str) -> frozenset[str]:
@@ -208,7 +208,7 @@ class Chat:
 
     def _who_is_full(self, sent: SentMessage) -> list[str]:
         limit = self.settings.inbox_limit
-        return [name for name in sorted(self._recipients(sent) or ()) if self._link.depth(inbox_queue(name))[0] >= limit]
+        return [name for name in sorted(self._recipients(sent) or ()) if self._link.queues.depth(inbox_queue(name))[0] >= limit]
 
     def _send(self, sender: str, messages: Iterable[tuple[str, str]]) -> list[SentMessage]:
         self._check_open()

@@ -140,7 +140,7 @@ class Delays:
                 settled = self._find_settled()
                 number = self._number
                 if not settled:
-                    self._link.make([declaration for step in self._steps for declaration in of_retry(step, number)])
+                    self._link.queues.make([declaration for step in self._steps for declaration in of_retry(step, number)])
             except (ChatClosed, AccessRefused) as exc:
                 self._refuse(str(exc))
                 return
@@ -173,7 +173,7 @@ class Delays:
     def _find_settled(self) -> bool:
         """Whether there is a set, this one or a later one, that may be relied on; it is the one in use then."""
         for number in range(self._number, SETS):
-            if self._link.has_exchange(self._mark(number).name):
+            if self._link.queues.has_exchange(self._mark(number).name):
                 self._number = number
                 return True
         return False
@@ -192,7 +192,7 @@ class Delays:
 
     def _rely_on(self, mark: Exchange) -> None:
         try:
-            self._link.make([mark])
+            self._link.queues.make([mark])
         except ChatError as exc:
             _log.info("the mark %s was not made, the next one to retry will do it: %s", mark.name, exc)
         with self._changed:

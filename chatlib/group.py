@@ -42,7 +42,7 @@ class ChatGroup:
 
     def delete_history(self) -> None:
         """Delete what was kept, for good, and keep nothing more. Raises BrokerUnavailable."""
-        self._chat._link.delete_queue(History(self._chat._link, self.name).queue)
+        self._chat._link.queues.delete(History(self._chat._link, self.name).queue)
 
     def __repr__(self) -> str:
         return f"<ChatGroup {self.address}>"

@@ -69,7 +69,7 @@ class History:
         """Write a mark; its id, once the stream has it."""
         deadline = time.monotonic() + PATIENCE
         while not self._write(mark := "mark-" + new_message_id()):
-            if not self.link.exists(self.queue):
+            if not self.link.queues.exists(self.queue):
                 raise ChatError(f"no history is kept of #{self.group}: begin with chat.group('#{self.group}', history=True)")
             if time.monotonic() > deadline:
                 raise QueueDown(f"the history of #{self.group} is not up {PATIENCE:g} s after its broker: try again, or delete it")

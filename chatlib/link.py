@@ -10,45 +10,35 @@ User code never runs there: deliveries and outcomes go to callbacks that only pu
 
 from __future__ import annotations
 
-import enum
 import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
-from chatlib import events
 from chatlib.admin import Admin, Request
 from chatlib.connection import Channel, IOThread
 from chatlib.envelope import Delivery, Outgoing
-from chatlib.errors import AccessRefused, BrokerUnavailable, ChatClosed, ChatError, QueueDown, TopologyMismatch, UnknownHost
+from chatlib.errors import AccessRefused, BrokerUnavailable, ChatClosed, ChatError, TopologyMismatch, UnknownHost
 from chatlib.events import Events
 from chatlib.pair import Pair
 from chatlib.publisher import Publisher
+from chatlib.queues import Queues, declaring
 from chatlib.retry import backoff
 from chatlib.session import Session
 from chatlib.settings import Settings
+from chatlib.state import LinkState, StateBoard
 from chatlib.subscriber import Subscriber, Subscription
-from chatlib.topology import SETTLING, Binding, Declaration, Queue, is_replicated
+from chatlib.topology import Declaration
 from chatlib.urls import masked
 
 __all__ = ["Link", "LinkState", "Subscription"]
 
 _log = logging.getLogger("chatlib.link")
 _QUIET_ATTEMPTS = 30  # about half a minute of failures before the log says CRITICAL: a restart takes 5 to 10 s
-
-
-class LinkState(enum.StrEnum):
-    """What the link is doing now."""
-
-    CONNECTING = "connecting"  #: the first connection is being made
-    CONNECTED = "connected"  #: up
-    BLOCKED = "blocked"  #: up, but an alarm on the broker stops publishing; receiving goes on
-    RECOVERING = "recovering"  #: lost; a background task is making it anew
-    CLOSED = "closed"  #: closed by the user
 
 
 class Link:
@@ -60,15 +50,13 @@ class Link:
         self._settings = settings
         self._hops = hops
         self._rng = rng or random.Random()
-        self._state = LinkState.CONNECTING
-        self._changed = threading.Condition()
-        self._waiters = 0  # threads that wait for progress: without any, nobody is told
-        self._watchers: list[Callable[[LinkState, str], None]] = []
+        self._state = StateBoard(hops)
         self.reconnects = 0  #: how often the link was made anew
 
         self._publisher = Publisher(settings.window, hops)
         self._admin = Admin()
         self._subscriber = Subscriber()
+        self.queues = Queues(self._admin, self._request, self._state.rest)  #: declare, count, purge, delete: what a chat asks about queues
         self._woken = False
         self._consumers = 0
         self._attempts = 0
@@ -81,12 +69,12 @@ class Link:
     @property
     def state(self) -> LinkState:
         """What the link is doing now."""
-        return self._state
+        return self._state.now
 
     @property
     def is_up(self) -> bool:
         """Whether the broker is reachable now."""
-        return self._state in (LinkState.CONNECTED, LinkState.BLOCKED)
+        return self._state.is_up
 
     @property
     def unconfirmed(self) -> int:
@@ -95,8 +83,7 @@ class Link:
 
     def watch(self, watcher: Callable[[LinkState, str], None]) -> Callable[[], None]:
         """Call `watcher(state, reason)` at every change, on the I/O thread; returns what stops it."""
-        self._watchers.append(watcher)
-        return lambda: self._watchers.remove(watcher) if watcher in self._watchers else None
+        return self._state.watch(watcher)
 
     def open(self) -> None:
         """Connect for the first time.
@@ -105,9 +92,8 @@ class Link:
         """
         self._io.call(self._attempt)
         patience = self._settings.connect_timeout + 2 * self._settings.attempt_timeout
-        with self._changed:
-            self._changed.wait_for(lambda: self._state is not LinkState.CONNECTING, patience)
-        if not self.is_up and self._state is not LinkState.RECOVERING:
+        self._state.wait_until(lambda: self.state is not LinkState.CONNECTING, patience)
+        if not self.is_up and self.state is not LinkState.RECOVERING:
             self.close(0)
             raise self._first_error or BrokerUnavailable(f"no answer from {masked(self._urls[0])}: is the broker running?")
 
@@ -126,72 +112,9 @@ class Link:
         self._subscriber.requeue(delivery)
         self._wake()
 
-    def declare(self, declarations: Iterable[Declaration]) -> None:
-        """Make sure that these exist, now and after every recovery.
-
-        Raises TopologyMismatch for what exists with other arguments, BrokerUnavailable after `request_timeout` seconds.
-        A new quorum queue or stream takes `SETTLING` seconds: it is bound, and so relied on, only when it is safe.
-        """
-        wanted = tuple(declaration for declaration in declarations if declaration not in self._admin.declared)
-        young = tuple(d for d in wanted if isinstance(d, Queue) and is_replicated(d) and not self.exists(d.name))
-        if young:
-            self._request(Request(_declaring(young), young))
-            self._wait_until(lambda: False, SETTLING)
-        if wanted:
-            self._request(Request(_declaring(wanted), wanted))
-
-    def make(self, declarations: Sequence[Declaration]) -> None:
-        """Declare these, here and now only: recovery does not restore them, nobody waits until they have settled. Raises as `declare`."""
-        self._request(Request(_declaring(declarations)))
-
     def stays_up(self, seconds: float, reconnects: int) -> bool:
         """Whether the link is up for `seconds` more seconds, and was not made anew since `reconnects` was read."""
-        return not self._wait_until(lambda: not self.is_up or self.reconnects != reconnects, seconds)
-
-    def has_exchange(self, name: str) -> bool:
-        """Whether there is such an exchange. Raises BrokerUnavailable after `request_timeout` seconds."""
-        try:
-            self._request(Request(lambda channel, done: channel.look(name, lambda: done(None))))
-        except (BrokerUnavailable, ChatClosed):
-            raise
-        except ChatError:
-            return False
-        return True
-
-    def exists(self, queue: str) -> bool:
-        """Whether there is such a queue. Raises BrokerUnavailable after `request_timeout` seconds."""
-        try:
-            self.depth(queue)
-        except QueueDown:
-            return True
-        except BrokerUnavailable:
-            raise
-        except ChatError:
-            return False
-        return True
-
-    def unbind(self, binding: Binding) -> None:
-        """Remove a binding, also from what recovery restores. Raises as `declare`."""
-        self._admin.forget([binding])
-        self._request(Request(lambda channel, done: channel.unbind(binding, lambda: done(None))))
-
-    def depth(self, queue: str) -> tuple[int, int]:
-        """(ready messages, consumers) of a queue, exact at this moment; unacked messages are not counted.
-
-        Raises ChatError if there is no such queue, BrokerUnavailable after `request_timeout` seconds.
-        """
-        counts: tuple[int, int] = self._request(Request(lambda channel, done: channel.depth(queue, lambda *counts: done(counts))))
-        return counts
-
-    def purge(self, queue: str) -> int:
-        """Throw away what is ready in a queue; how many messages that were. Raises as `depth`."""
-        count: int = self._request(Request(lambda channel, done: channel.purge(queue, done)))
-        return count
-
-    def delete_queue(self, queue: str) -> None:
-        """Delete a queue with all that is in it, and forget it. Raises BrokerUnavailable after `request_timeout` seconds."""
-        self._admin.forget(self._admin.of_queue(queue))
-        self._request(Request(lambda channel, done: channel.delete(queue, lambda: done(None))))
+        return not self._state.wait_until(lambda: not self.is_up or self.reconnects != reconnects, seconds)
 
     def session(self) -> Session:
         """A channel of one's own, to be used from one thread and closed. Raises BrokerUnavailable, ChatClosed."""
@@ -225,12 +148,13 @@ class Link:
         self._consumers += 1
         subscription = Subscription(queue, f"{self._name}.{self._consumers}", on_delivery, on_reset)
         # Registered with the subscriber when the request runs, so that recovery and this request never both consume.
-        declare = _declaring(declarations)
+        declare = declaring(declarations)
 
         def run(channel: Channel, done: Callable[[Any], None]) -> None:
-            declare(channel, lambda _: self._subscriber.add(subscription, lambda: done(None)))
+            declare(channel, lambda _: self._subscriber.add(subscription, lambda: done(None), confirm=wait))
 
-        self._request(Request(run, declarations), wait=wait and self.is_up)
+        wait = wait and self.is_up
+        self._request(Request(run, declarations), wait=wait)
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
@@ -240,32 +164,23 @@ class Link:
 
     def wait_for_room(self, limit: int, timeout: float) -> bool:
         """Wait until fewer than `limit` publishes have no outcome; False if that took longer than `timeout` seconds."""
-        return self._wait_until(lambda: self.unconfirmed < limit, timeout)
+        return self._state.wait_until(lambda: self.unconfirmed < limit, timeout)
 
     def flush(self, timeout: float) -> bool:
         """Wait until every publish has its outcome and every ack is written; False if that took longer than `timeout` seconds."""
-        return self._wait_until(lambda: not self.unconfirmed and not (self._subscriber.has_unwritten and self.is_up), timeout)
+        return self._state.wait_until(lambda: not self.unconfirmed and not (self._subscriber.has_unwritten and self.is_up), timeout)
 
     def close(self, timeout: float = 5.0) -> None:
         """Flush for at most `timeout` seconds, then close both connections and end the thread. Wins over recovery. Idempotent."""
-        if self._state is not LinkState.CLOSED and timeout > 0:
+        if not self._state.is_closed and timeout > 0:
             self.flush(timeout)
         done = threading.Event()
         self._io.call(lambda: self._close(done))
         done.wait(1.0)
         self._io.stop()
 
-    def _wait_until(self, condition: Callable[[], bool], timeout: float) -> bool:
-        with self._changed:
-            self._waiters += 1
-            try:
-                self._changed.wait_for(lambda: condition() or self._state is LinkState.CLOSED, timeout)
-                return condition()
-            finally:
-                self._waiters -= 1
-
     def _request(self, request: Request, *, wait: bool = True) -> Any:
-        if self._state is LinkState.CLOSED:
+        if self._state.is_closed:
             raise ChatClosed("this chat is closed: make a new one with chatlib.connect")
         self._admin.ask(request)
         self._wake()
@@ -276,7 +191,7 @@ class Link:
         except FutureTimeout:
             request.future.cancel()
             raise BrokerUnavailable(
-                f"no answer from {masked(self._urls[0])} within {self._settings.request_timeout:g} s (the link is {self._state.value}): "
+                f"no answer from {masked(self._urls[0])} within {self._settings.request_timeout:g} s (the link is {self.state.value}): "
                 "start the broker, or raise Settings.request_timeout"
             ) from None
 
@@ -294,17 +209,12 @@ class Link:
             self._subscriber.write_acks()
             self._admin.work()
             self._publisher.pump()
-        self._tell_waiters()
-
-    def _tell_waiters(self) -> None:
-        if self._waiters:
-            with self._changed:
-                self._changed.notify_all()
+        self._state.tell_waiters()
 
     def on_confirm(self, tag: int, multiple: bool, accepted: bool) -> None:
         """The broker has spoken about a publish."""
         self._publisher.on_confirm(tag, multiple, accepted)
-        self._tell_waiters()
+        self._state.tell_waiters()
 
     def on_return(self, message_id: str, exchange: str, why: str) -> None:
         """No queue took a message."""
@@ -316,7 +226,7 @@ class Link:
         if subscription is None:
             return
         _log.warning("the queue %s was deleted behind our back: declaring it again; what was in it is gone", subscription.queue)
-        declare = _declaring(self._admin.of_queue(subscription.queue))
+        declare = declaring(self._admin.of_queue(subscription.queue))
 
         def run(channel: Channel, done: Callable[[Any], None]) -> None:
             def declared(_: Any) -> None:
@@ -339,7 +249,7 @@ class Link:
 
     def _attempt(self) -> None:
         """One try at a pair of connections, at the next URL in turn."""
-        if self._state is LinkState.CLOSED:
+        if self._state.is_closed:
             return
         url = self._urls[self._attempts % len(self._urls)]
         self._attempts += 1
@@ -357,10 +267,10 @@ class Link:
         def restored() -> None:
             self._subscriber.resume()
             self._attempts = 0
-            if self._state is not LinkState.CONNECTING:
+            if self.state is not LinkState.CONNECTING:
                 self.reconnects += 1
                 _log.info("connected again to %s", masked(pair.url))
-            self._become(LinkState.CONNECTED)
+            self._state.become(LinkState.CONNECTED)
             self._work()
 
         self._admin.restore(restored)
@@ -385,16 +295,16 @@ class Link:
     def _lost(self, error: ChatError) -> None:
         """A connection is gone, or did not come to be: keep everything, try again."""
         self._drop(str(error))
-        if self._state is LinkState.CLOSED:
+        if self._state.is_closed:
             return
-        if self._state is LinkState.CONNECTING:
+        if self.state is LinkState.CONNECTING:
             self._first_error = error
             if isinstance(error, AccessRefused | UnknownHost | TopologyMismatch) or time.monotonic() >= self._deadline:
-                self._become(LinkState.CLOSED, str(error))
+                self._state.become(LinkState.CLOSED, str(error))
                 return
         elif self.is_up:
             _log.warning("lost the broker, reconnecting: %s", error)
-            self._become(LinkState.RECOVERING, str(error))
+            self._state.become(LinkState.RECOVERING, str(error))
         elif self._attempts % _QUIET_ATTEMPTS == 0:
             _log.critical("still no broker after %d attempts: %s", self._attempts, error)
         settings = self._settings
@@ -413,29 +323,16 @@ class Link:
     def on_blocked(self, reason: str) -> None:
         """An alarm on the broker stops publishing."""
         self._publisher.blocked = True
-        self._become(LinkState.BLOCKED, reason)
+        self._state.become(LinkState.BLOCKED, reason)
 
     def on_unblocked(self) -> None:
         """The alarm is over."""
         self._publisher.blocked = False
-        self._become(LinkState.CONNECTED, "the alarm is over")
+        self._state.become(LinkState.CONNECTED, "the alarm is over")
         self._work()
 
-    def _become(self, state: LinkState, reason: str = "") -> None:
-        with self._changed:
-            if self._state in (state, LinkState.CLOSED):
-                return
-            self._state = state
-            self._changed.notify_all()
-        self._hops.emit(events.LINK, state=state.value, reason=reason)
-        for watcher in tuple(self._watchers):
-            try:
-                watcher(state, reason)
-            except Exception:  # noqa: BLE001  somebody else's code must not end the I/O thread
-                _log.exception("a watcher of the link state failed")
-
     def _close(self, done: threading.Event) -> None:
-        self._become(LinkState.CLOSED, "closed by the user")
+        self._state.become(LinkState.CLOSED, "closed by the user")
         self._cancel_wait()
         self._admin.close()
         pair, self._pair = self._pair, None
@@ -443,14 +340,3 @@ class Link:
             pair.close(done.set)
         else:
             done.set()
-
-
-def _declaring(declarations: Sequence[Declaration]) -> Callable[[Channel, Callable[[Any], None]], None]:
-    """A request that declares all of these in one go."""
-
-    def run(channel: Channel, done: Callable[[Any], None]) -> None:
-        for declaration in declarations:
-            channel.declare(declaration)
-        channel.barrier(lambda: done(None))
-
-    return run

@@ -135,7 +135,7 @@ class ChatUser:
         Raises InvalidAddress, InvalidName, BrokerUnavailable.
         """
         name, began = self._group(group), time.time()
-        self._chat._link.declare([membership(self.name, name)])
+        self._chat._link.queues.declare([membership(self.name, name)])
         self._joined.add(f"#{name}")
         self._left.discard(f"#{name}")
         self._chat._hops.emit(events.JOINED, user=self.name, to=f"#{name}", began=began)
@@ -143,7 +143,7 @@ class ChatUser:
     def leave(self, group: str) -> None:
         """Stop being a member. What is in his inbox already stays there. Raises as `join`; no error for a stranger."""
         name, began = self._group(group), time.time()
-        self._chat._link.unbind(membership(self.name, name))
+        self._chat._link.queues.unbind(membership(self.name, name))
         self._joined.discard(f"#{name}")
         self._left.add(f"#{name}")
         self._chat._hops.emit(events.LEFT, user=self.name, to=f"#{name}", began=began)
@@ -210,7 +210,7 @@ class ChatUser:
 
         Raises BrokerUnavailable.
         """
-        return self._chat._link.depth(inbox_queue(self.name))[0]
+        return self._chat._link.queues.depth(inbox_queue(self.name))[0]
 
     def _arrived(self) -> None:
         if self._handler is not None:

@@ -222,7 +222,7 @@ def test_a_verdict_that_is_bad_ends_with_status_1(broker: LocalBroker, unique: U
 
             def stolen() -> bool:
                 try:
-                    return thief._link.purge(inbox) == 1
+                    return thief._link.queues.purge(inbox) == 1
                 except chatlib.ChatError:  # he has not signed up yet
                     return False
 

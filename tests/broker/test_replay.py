@@ -194,8 +194,8 @@ def test_a_message_that_somebody_throws_away_is_lost_in_the_verdict(broker: Loca
 
     def purge(other: chatlib.Chat) -> None:
         inbox = chatlib.names.inbox_queue(f"{prefix}bob")
-        wait_until(lambda: other._link.depth(inbox)[0] == 2, what="both messages in the inbox")
-        assert other._link.purge(inbox) == 2
+        wait_until(lambda: other._link.queues.depth(inbox)[0] == 2, what="both messages in the inbox")
+        assert other._link.queues.purge(inbox) == 2
 
     play = script("0 join bob", "0 quit bob", "0 ann: one", "0 ann: two", "1 ann: three")
     result = in_the_silence(play, broker, prefix, 2, purge)

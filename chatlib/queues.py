@@ -1,0 +1,107 @@
+"""What a chat asks the broker about queues, exchanges and bindings: declare, count, purge, delete. From any thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from chatlib.admin import Admin, Request
+from chatlib.connection import Channel
+from chatlib.errors import BrokerUnavailable, ChatClosed, ChatError, QueueDown
+from chatlib.topology import LAST_WORD, SETTLING, Binding, Declaration, Queue, is_replicated
+
+__all__ = ["Queues", "declaring"]
+
+
+class Queues:
+    """`Link.queues`. request: asks and waits for the answer; rest(seconds): waits unless the link closes.
+
+    Every method raises BrokerUnavailable after `request_timeout` seconds without an answer, and ChatClosed.
+    """
+
+    def __init__(self, admin: Admin, request: Callable[[Request], Any], rest: Callable[[float], None]) -> None:
+        self._admin = admin
+        self._request = request
+        self._rest = rest
+
+    def declare(self, declarations: Iterable[Declaration]) -> None:
+        """Make sure that these exist, now and after every recovery. Raises TopologyMismatch for what exists with other arguments.
+
+        A new quorum queue or stream takes `SETTLING` seconds: it is bound, and so relied on, only when it is safe.
+        """
+        wanted = tuple(declaration for declaration in declarations if declaration not in self._admin.declared)
+        young = tuple(d for d in wanted if isinstance(d, Queue) and is_replicated(d) and not self.exists(d.name))
+        if young:
+            self._request(Request(declaring(young), young))
+            self._rest(SETTLING)
+        if wanted:
+            self._request(Request(declaring(wanted), wanted))
+
+    def make(self, declarations: Sequence[Declaration]) -> None:
+        """Declare these, here and now only: recovery does not restore them, nobody waits until they have settled."""
+        self._request(Request(declaring(declarations)))
+
+    def remember(self, declarations: Sequence[Declaration]) -> None:
+        """These were declared some other way; recovery restores them."""
+        self._request(Request(declaring([LAST_WORD]), declarations))
+
+    def exists(self, queue: str) -> bool:
+        """Whether there is such a queue."""
+        try:
+            self.depth(queue)
+        except QueueDown:
+            return True
+        except (BrokerUnavailable, ChatClosed):
+            raise
+        except ChatError:
+            return False
+        return True
+
+    def has_exchange(self, name: str) -> bool:
+        """Whether there is such an exchange."""
+        try:
+            self._request(Request(lambda channel, done: channel.look(name, lambda: done(None))))
+        except (BrokerUnavailable, ChatClosed):
+            raise
+        except ChatError:
+            return False
+        return True
+
+    def unbind(self, binding: Binding) -> None:
+        """Remove a binding, also from what recovery restores."""
+        self._admin.forget([binding])
+        say_last = declaring([LAST_WORD])
+        self._request(Request(lambda channel, done: channel.unbind(binding, lambda: say_last(channel, done))))
+
+    def depth(self, queue: str) -> tuple[int, int]:
+        """(ready messages, consumers), exact at this moment; unacked messages are not counted.
+
+        Raises ChatError if there is no such queue.
+        """
+        counts: tuple[int, int] = self._request(Request(lambda channel, done: channel.depth(queue, lambda *counts: done(counts))))
+        return counts
+
+    def purge(self, queue: str) -> int:
+        """Throw away what is ready; how many messages that were. Raises as `depth`."""
+        count: int = self._request(Request(lambda channel, done: channel.purge(queue, done)))
+        return count
+
+    def delete(self, queue: str) -> None:
+        """Delete a queue with all that is in it, and forget it."""
+        self._admin.forget(self._admin.of_queue(queue))
+        self._request(Request(lambda channel, done: channel.delete(queue, lambda: done(None))))
+
+
+def declaring(declarations: Sequence[Declaration]) -> Callable[[Channel, Callable[[Any], None]], None]:
+    """What a request runs to declare all of these in one go, with the `LAST_WORD` behind them."""
+
+    def run(channel: Channel, done: Callable[[Any], None]) -> None:
+        if not declarations:
+            done(None)
+            return
+        for declaration in declarations:
+            channel.declare(declaration)
+        channel.declare(LAST_WORD)
+        channel.unbind(LAST_WORD, lambda: done(None))  # its answer also says that all before it was done
+
+    return run

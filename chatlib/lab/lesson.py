@@ -159,7 +159,7 @@ class Lesson:
 
     def depth(self, queue: str) -> tuple[int, int]:
         """(messages that wait in `queue`, consumers of it), exact now. Raises BrokerUnavailable."""
-        waiting, consumers = self.chat._link.depth(queue)
+        waiting, consumers = self.chat._link.queues.depth(queue)
         return waiting, consumers
 
     @property

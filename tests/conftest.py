@@ -1,11 +1,14 @@
 """Fixtures and rules for all tiers.
 
-`broker`: one private RabbitMQ node for the whole run (a start takes seconds); tests keep apart by fresh names.
+`broker`: one private RabbitMQ for the whole run (a start takes seconds); tests keep apart by fresh names.
+`--broker-kind docker` makes it, and what `new_broker` makes, a container of `--broker-image` instead of a local node, and leaves
+out the tests that use neither: they are the same for every broker.
 In CI nothing is skipped: a test that would skip, because a component is missing, fails there.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +18,22 @@ import pytest
 from tests.support import IN_CI, ROOT, unique_name
 
 if TYPE_CHECKING:
-    from chatlib.brokers import LocalBroker
+    from chatlib.brokers import DockerBroker, LocalBroker
 
-TIERS = ("unit", "broker", "faults", "notebooks", "browser")
+TIERS = ("unit", "broker", "faults", "docker", "notebooks", "browser")
+OF_EITHER_KIND = {"broker", "new_broker"}  # fixtures
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Which RabbitMQ the tests run on."""
+    group = parser.getgroup("chatlib")
+    group.addoption(
+        "--broker-kind",
+        choices=("local", "docker"),
+        default=os.environ.get("CHATLIB_TEST_BROKER", "local"),
+        help="what the fixtures `broker` and `new_broker` are (default: $CHATLIB_TEST_BROKER, else local)",
+    )
+    group.addoption("--broker-image", default="rabbitmq:4-management", help="the image of --broker-kind docker (default: %(default)s)")
 
 
 def tier_of(path: Path) -> str | None:
@@ -30,14 +46,19 @@ def tier_of(path: Path) -> str | None:
     return folder if folder in TIERS else None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test the marker of its folder, and run the quick tiers first."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give each test the marker of its folder, run the quick tiers first, leave out what --broker-kind changes nothing about."""
     tiers = {id(item): tier_of(item.path) for item in items}
     for item in items:
         tier = tiers[id(item)]
         if tier is not None:
             item.add_marker(tier)
     items.sort(key=lambda item: TIERS.index(tier) if (tier := tiers[id(item)]) else 0)
+    if config.getoption("--broker-kind") != "local":
+        same = [item for item in items if not OF_EITHER_KIND & set(getattr(item, "fixturenames", ()))]
+        config.hook.pytest_deselected(items=same)
+        left_out = set(map(id, same))
+        items[:] = [item for item in items if id(item) not in left_out]
 
 
 def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
@@ -64,16 +85,28 @@ def pytest_make_collect_report() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def broker() -> Iterator[LocalBroker]:
-    """One private RabbitMQ node for the run. Do not stop or break it: a test that does starts its own."""
-    from chatlib.brokers import LocalBroker
+def new_broker(pytestconfig: pytest.Config) -> Callable[[], LocalBroker | DockerBroker]:
+    """Makes brokers of a test's own, to stop, kill and freeze; each is a context manager, and nothing of it is kept."""
+    from chatlib.brokers import DockerBroker, LocalBroker, find_installation
     from chatlib.errors import BrokerNotInstalled
 
-    try:
-        with LocalBroker() as node:
-            yield node
-    except BrokerNotInstalled as error:
-        pytest.skip(str(error))
+    def make() -> LocalBroker | DockerBroker:
+        try:
+            if pytestconfig.getoption("--broker-kind") == "docker":
+                return DockerBroker(pytestconfig.getoption("--broker-image"))
+            find_installation()
+            return LocalBroker()
+        except BrokerNotInstalled as error:
+            pytest.skip(str(error))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def broker(new_broker: Callable[[], LocalBroker | DockerBroker]) -> Iterator[LocalBroker | DockerBroker]:
+    """One private RabbitMQ for the run. Do not stop or break it: a test that does makes its own by `new_broker`."""
+    with new_broker() as node:
+        yield node
 
 
 @pytest.fixture

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Iterator
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from chatlib import events
 from chatlib.envelope import CONFIRMED, Delivery, Outgoing
-from chatlib.errors import ChatError, DecodeError, OutcomeUnknown
+from chatlib.errors import BrokerUnavailable, ChatError, DecodeError, OutcomeUnknown, QueueDown
 from chatlib.events import Events
 from chatlib.link import Link
 from chatlib.messages import SEND_MESSAGE, SendMessage, decode
@@ -20,6 +22,8 @@ from chatlib.topology import USERS
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_log = logging.getLogger("chatlib.dead_letters")
 
 __all__ = ["ATTEMPT", "FAILURES", "FIRST_ATTEMPT", "DeadLetter", "DeadLetters", "headers_of_death"]
 
@@ -36,6 +40,20 @@ def headers_of_death(*, queue: str, attempt: int, failures: list[str], first_fai
     """The headers with which a message goes to the dead letters. first_failure, now: Unix seconds."""
     reason, first, last = failures[-1] if failures else "rejected", int(first_failure * 1000), int(now * 1000)
     return {ATTEMPT: attempt, FAILURES: failures, REASON: reason, QUEUE: queue, FIRST_FAILURE: first, DEAD_AT: last}
+
+
+class _Key(NamedTuple):
+    """What tells one dead letter from another."""
+
+    message_id: str
+    user: str
+    attempts: int
+    body: bytes
+    number: int  # among those without an id, of which no two are the same
+
+
+_Letters = dict[_Key, list[Delivery]]
+"""The deliveries of each dead letter, in their order: more than one where a death came between a copy and its ack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +133,18 @@ class DeadLetters:
         self._hops = hops
 
     def __len__(self) -> int:
-        return self._link.depth(DEAD_LETTERS)[0]
+        return self._link.queues.depth(DEAD_LETTERS)[0]
 
     def __iter__(self) -> Iterator[DeadLetter]:
         return iter(self.list())
 
     def list(self, limit: int = 10_000) -> list[DeadLetter]:
-        """The oldest `limit` dead letters; they stay where they are, in their order."""
+        """The oldest `limit` dead letters; they stay where they are, in their order.
+
+        One that lies here twice, because a death came between its copy and its ack, is shown once.
+        """
         with self._link.session() as session:
-            return [DeadLetter.of(delivery) for delivery in _take(session, limit)]
+            return [DeadLetter.of(copies[0]) for copies in _distinct(_take(session, limit)).values()]
 
     def __getitem__(self, message_id: str) -> DeadLetter:
         """The dead letter with that message id. Raises KeyError."""
@@ -142,74 +163,98 @@ class DeadLetters:
     def replay(self, *message_ids: str, timeout: float = 30.0) -> int:
         """Send these (without ids: all) to their inboxes again, under the same id, with a full set of attempts; how many.
 
-        Each is taken out when the broker has confirmed its copy: a death in between repeats and never loses.
-        Raises KeyError for an id that is not here, ChatError for one whose inbox nobody knows, OutcomeUnknown after `timeout` seconds.
+        Each is taken out when the broker has confirmed its copy: a death in between repeats and never loses, and who has handled
+        the first drops the second. Of all, those that do not say whose inbox they came from stay where they are.
+        Raises KeyError for an id that is not here, ChatError where nothing says whose inbox it was, or an inbox refused,
+        OutcomeUnknown after `timeout` seconds.
         """
-        wanted = set(message_ids)
+        deadline, wanted = time.monotonic() + timeout, set(message_ids)
         with self._link.session() as session:
-            chosen = [d for d in _take(session) if not wanted or d.message_id in wanted]
-            missing = wanted - {delivery.message_id for delivery in chosen}
-            if missing:
-                raise KeyError(f"no dead letter with message id {', '.join(sorted(missing))}")
-            self._send_again(session, chosen, timeout)
-        return len(chosen)
+            letters = _chosen(session, wanted)
+            known = {key: copies for key, copies in letters.items() if key.user}
+            if letters and (not known or (wanted and len(known) < len(letters))):
+                stranger = next(key for key in letters if not key.user)
+                raise ChatError(f"the dead letter {stranger.message_id!r} does not say whose inbox it came from: nothing was replayed")
+            failed = self._send_again(session, known, deadline)
+            taken_out = _barrier(session)
+        if not taken_out:
+            self._take_out(known.keys() - failed.keys(), deadline)
+        if failed:
+            why = "; ".join(f"{key.message_id}: {reason}" for key, reason in [*failed.items()][:3])
+            raise ChatError(f"{len(failed)} could not be replayed and stay among the dead letters: {why}")
+        return len(known)
 
-    def _send_again(self, session: Session, chosen: Iterable[Delivery], timeout: float) -> None:
-        letters = [(delivery, DeadLetter.of(delivery)) for delivery in chosen]
-        for _, letter in letters:
-            if not letter.user:
-                raise ChatError(f"the dead letter {letter.message_id!r} does not say whose inbox it came from: nothing was replayed")
-        left = threading.Semaphore(0)
-        failed: list[str] = []
+    def _send_again(self, session: Session, letters: _Letters, deadline: float) -> dict[_Key, str]:
+        """Publish one copy of each, and take out what was confirmed; the others, with the reason."""
+        outcomes: SimpleQueue[tuple[_Key, str]] = SimpleQueue()
 
-        def outcome_of(delivery: Delivery) -> Callable[[Outgoing, str, str], None]:
-            def outcome(outgoing: Outgoing, result: str, why: str) -> None:
-                if result == CONFIRMED:
-                    session.ack(delivery)
-                    self._hops.emit(events.REPLAYED, delivery.message_id, user=outgoing.user)
-                else:
-                    failed.append(f"{delivery.message_id}: {result} {why}")
-                left.release()
+        def outcome_of(key: _Key) -> Callable[[Outgoing, str, str], None]:
+            def outcome(_: Outgoing, result: str, why: str) -> None:
+                outcomes.put((key, "" if result == CONFIRMED else f"{result} {why}"))
 
             return outcome
 
-        for delivery, letter in letters:
+        for key, copies in letters.items():
+            letter = DeadLetter.of(copies[0])
             attempt = letter.attempts + 1
-            failures = [*letter.failures, "replayed from the dead letters"]
-            headers = {ATTEMPT: attempt, FIRST_ATTEMPT: attempt, FAILURES: failures}
+            headers = {ATTEMPT: attempt, FIRST_ATTEMPT: attempt, FAILURES: [*letter.failures, "replayed from the dead letters"]}
             self._link.publish(
                 Outgoing(
                     USERS.name,
                     escape(letter.user),
-                    delivery.body,
-                    delivery.message_id,
+                    letter.body,
+                    letter.message_id,
                     SEND_MESSAGE,
-                    delivery.timestamp or 0,
-                    outcome_of(delivery),
+                    copies[0].timestamp or 0,
+                    outcome_of(key),
                     headers,
-                    delivery.content_type,
+                    copies[0].content_type,
                     user=letter.user,
                 )
             )
+        failed: dict[_Key, str] = {}
         for _ in letters:
-            if not left.acquire(timeout=timeout):
-                raise OutcomeUnknown(f"no confirm within {timeout:g} s: what was not confirmed is still among the dead letters")
-        if failed:
-            raise ChatError(f"{len(failed)} could not be replayed and stay among the dead letters: {'; '.join(failed[:3])}")
+            try:
+                key, why = outcomes.get(timeout=max(0.0, deadline - time.monotonic()))
+            except Empty:
+                raise OutcomeUnknown(
+                    "no confirm in time: some may be delivered and still be listed; to replay them again does no harm"
+                ) from None
+            if why:
+                failed[key] = why
+                continue
+            self._hops.emit(events.REPLAYED, key.message_id, user=key.user)
+            for delivery in letters[key]:
+                session.ack(delivery)
+        return failed
+
+    def _take_out(self, keys: Set[_Key], deadline: float) -> None:
+        """The connection was lost before the acks were taken: these are listed again, and were confirmed elsewhere."""
+        while True:
+            try:
+                with self._link.session() as session:
+                    for key, copies in _distinct(_take(session)).items():
+                        for delivery in copies if key in keys else ():
+                            session.ack(delivery)
+                    if _barrier(session):
+                        return
+            except (BrokerUnavailable, QueueDown) as exc:
+                _log.info("what was replayed is not taken out yet: %s", exc)
+            if time.monotonic() > deadline:
+                raise OutcomeUnknown("the broker was lost: what was replayed may still be listed; to replay it again does no harm")
+            self._link.stays_up(0.2, self._link.reconnects)
 
     def purge(self, *message_ids: str) -> int:
         """Throw these away (without ids: all), for good; how many. Raises KeyError for an id that is not here."""
         if not message_ids:
-            return self._link.purge(DEAD_LETTERS)
+            return self._link.queues.purge(DEAD_LETTERS)
         with self._link.session() as session:
-            chosen = [delivery for delivery in _take(session) if delivery.message_id in message_ids]
-            missing = set(message_ids) - {delivery.message_id for delivery in chosen}
-            if missing:
-                raise KeyError(f"no dead letter with message id {', '.join(sorted(missing))}")
-            for delivery in chosen:
-                session.ack(delivery)
+            letters = _chosen(session, set(message_ids))
+            for copies in letters.values():
+                for delivery in copies:
+                    session.ack(delivery)
             session.get(DEAD_LETTERS)  # an answer to this means that the acks before it were taken
-        return len(chosen)
+        return len(letters)
 
     def __repr__(self) -> str:
         return "<DeadLetters: list(), table(), replay(), purge()>"
@@ -227,3 +272,31 @@ def _take(session: Session, limit: int = 1_000_000) -> list[Delivery]:
             break
         held.append(delivery)
     return held
+
+
+def _distinct(deliveries: Iterable[Delivery]) -> _Letters:
+    """Put together what is the same dead letter."""
+    letters: _Letters = {}
+    for number, delivery in enumerate(deliveries):
+        letter = DeadLetter.of(delivery)
+        key = _Key(letter.message_id, letter.user, letter.attempts, letter.body, 0 if letter.message_id else number)
+        letters.setdefault(key, []).append(delivery)
+    return letters
+
+
+def _chosen(session: Session, message_ids: Set[str]) -> _Letters:
+    """Those with these ids, or all. Raises KeyError for an id that is not there."""
+    letters = _distinct(delivery for delivery in _take(session) if not message_ids or delivery.message_id in message_ids)
+    missing = message_ids - {key.message_id for key in letters}
+    if missing:
+        raise KeyError(f"no dead letter with message id {', '.join(sorted(missing))}")
+    return letters
+
+
+def _barrier(session: Session) -> bool:
+    """Whether the broker has taken the acks before this."""
+    try:
+        session.get(DEAD_LETTERS)
+    except BrokerUnavailable:
+        return False
+    return True

@@ -63,6 +63,8 @@ class Outbox:
         self._closed = False
         self._settled: deque[str] = deque()  # outcomes known, not yet taken out of the store
         self._tidy = workers.serial(self._forget_settled)
+        self._refused: dict[SentMessage, None] = {}  # by the broker; it is being found out whose inbox is full
+        self._left: set[str] = set()  # ids that an earlier process left: nobody holds their SentMessage
         self.sent: weakref.WeakValueDictionary[str, SentMessage] = weakref.WeakValueDictionary()
 
     def accept(self, sender: str, pairs: Iterable[tuple[str, str]]) -> list[SentMessage]:
@@ -92,6 +94,7 @@ class Outbox:
                 _log.error("left in the outbox, unreadable: %s", exc)
                 continue
             if isinstance(message, SendMessage):
+                self._left.add(message.message_id)
                 self._hand_over(message, body, at)
         return len(waiting)
 
@@ -128,26 +131,36 @@ class Outbox:
     def _on_outcome(self, sent: SentMessage, result: str, why: str) -> None:
         """On the I/O thread: the broker has spoken."""
         if result == CONFIRMED:
-            sent._settle(SentState.CONFIRMED, None)
+            self._settle(sent, SentState.CONFIRMED, None)
         elif result == REJECTED:
+            self._refused[sent] = None
             self._workers.submit(lambda: self._reject(sent))  # to say whose inbox is full, the broker has to be asked
         else:
             what = f"the group {sent.to} has no members" if sent.to.startswith("#") else f"there is no user {sent.to}"
             advice = "sign up or join first, then send again"
-            sent._settle(SentState.RETURNED, Unroutable(f"{what}: {sent.message_id} was returned ({why}); {advice}"))
+            self._settle(sent, SentState.RETURNED, Unroutable(f"{what}: {sent.message_id} was returned ({why}); {advice}"))
         if self._store:
             self._settled.append(sent.message_id)
             self._tidy.wake()
 
-    def _reject(self, sent: SentMessage) -> None:
+    def _settle(self, sent: SentMessage, state: SentState, error: ChatError | None) -> None:
+        sent._settle(state, error)
+        if sent.message_id in self._left:
+            self._left.discard(sent.message_id)
+            if error is not None:
+                _log.warning("sent by an earlier process from this data_dir: %s", error)
+
+    def _reject(self, sent: SentMessage, *, ask: bool = True) -> None:
         """On a worker."""
         try:
-            who = tuple(self._who_is_full(sent))
+            who = tuple(self._who_is_full(sent)) if ask else ()
         except ChatError:
             who = ()
         names = ", ".join(f"@{name}" for name in who) or ("somebody's" if sent.to.startswith("#") else sent.to)
         others = "; the other members have it: do not send it again" if sent.to.startswith("#") else ""
-        sent._settle(SentState.REJECTED, InboxFull(f"inbox full: {names} (in {sent.to}) did not take {sent.message_id}{others}", who))
+        if self._refused.pop(sent, self) is None:  # first to tell: `close` may be here, too
+            error = InboxFull(f"inbox full: {names} (in {sent.to}) did not take {sent.message_id}{others}", who)
+            self._settle(sent, SentState.REJECTED, error)
 
     def _forget_settled(self) -> bool:
         """Take out of the store what has its outcome, many at a time."""
@@ -166,6 +179,8 @@ class Outbox:
 
     def close(self) -> int:
         """Tell those who wait; how many messages have no outcome. Call it when the link is closed."""
+        for sent in list(self._refused):
+            self._reject(sent, ask=False)
         pending = [sent for sent in list(self.sent.values()) if sent.state is SentState.PENDING]
         for sent in pending:
             sent._close()

@@ -124,7 +124,8 @@ class ChatUser:
         if pause_after is not None and pause_after < 1:
             raise ValueError(f"pause_after counts failures in a row, so it is at least 1, got {pause_after}")
         with self._lock:
-            self._handler, self._pause_after, self._pause_for, self._failed = handler, pause_after, pause_for, 0
+            self._handler, self._pause_after, self._pause_for = handler, pause_after, pause_for
+            self._failed, self._paused_until = 0, 0.0
         if handler is not None:
             self._listen()
             self._handling.wake()

@@ -1,0 +1,187 @@
+"""The outbox over a real broker: bounded, all or none, in order, emptied by confirms, and on the disk when `send` returns."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import chatlib
+from chatlib import InvalidAddress, InvalidContent, InvalidName, OutboxFull, Settings
+from chatlib.brokers import LocalBroker
+from chatlib.events import CONFIRMED, RETURNED, SENT, STORED, Event
+from tests.support import wait_until
+from tests.wire import Cable
+
+Unique = Callable[[str], str]
+
+
+def on_disk(folder: Path, to: Path) -> list[str]:
+    """The ids in the outbox as a crash would leave it now: read from a copy, since its owner has it locked."""
+    shutil.rmtree(to, ignore_errors=True)
+    shutil.copytree(folder, to)
+    database = sqlite3.connect(to / "chat.sqlite3")
+    try:
+        return [row[0] for row in database.execute("SELECT message_id FROM outbox ORDER BY seq")]
+    finally:
+        database.close()
+
+
+def cut_off(cable: Cable, chat: chatlib.Chat) -> None:
+    cable.refusing = True
+    cable.cut()
+    wait_until(lambda: chat.state == "recovering", 10, "the link is lost")
+
+
+def test_a_full_outbox_holds_the_sender_back_then_refuses_and_lets_him_go_on(broker: LocalBroker, unique: Unique) -> None:
+    """1 ten fit while the broker is away; 2 the next waits and is refused, and nothing of it is kept; 3 one that waits when the
+    broker comes back is accepted; 4 what was accepted arrives, in order, and nothing else.
+    """
+    with Cable(broker.url) as cable, chatlib.connect(cable.url, settings=Settings(outbox_limit=10, send_timeout=0.6)) as chat:
+        ann, bob = chat.user(unique("ann")), chat.user(unique("bob"))
+        assert chat.flush(10)
+        cut_off(cable, chat)
+        # 1
+        for number in range(10):
+            ann.send(bob.address, str(number))
+        # 2
+        began = time.monotonic()
+        with pytest.raises(OutboxFull, match=r"nothing was accepted.*again when the broker is back") as caught:
+            ann.send(bob.address, "refused")
+        assert caught.value.definite and 0.5 < time.monotonic() - began < 3
+        with pytest.raises(OutboxFull, match="11 messages at once do not fit"):
+            ann.send_many((bob.address, "refused") for _ in range(11))
+        assert chat.unconfirmed == 10
+        # 3
+        accepted = threading.Event()
+
+        def persist() -> None:
+            while True:
+                try:
+                    ann.send(bob.address, "10")
+                except OutboxFull:
+                    continue
+                accepted.set()
+                return
+
+        thread = threading.Thread(target=persist)
+        thread.start()
+        assert not accepted.wait(0.3)
+        cable.refusing = False
+        assert accepted.wait(20)
+        thread.join(5)
+        # 4
+        assert chat.flush(20)
+        assert [message.content for message in bob.receive(timeout=1) if not message.ack()] == [str(number) for number in range(11)]
+
+
+def test_many_are_accepted_together_or_not_at_all(broker: LocalBroker, unique: Unique, tmp_path: Path) -> None:
+    """One bad address, name or content among a hundred: none is accepted, none is on disk, none arrives."""
+    with chatlib.connect(broker, data_dir=tmp_path / "data") as chat:
+        ann, bob = chat.user(unique("ann")), chat.user(unique("bob"))
+        good = [(bob.address, str(number)) for number in range(100)]
+        for error, bad in (
+            (InvalidAddress, ("bob", "x")),
+            (InvalidName, ("@a b", "x")),
+            (InvalidContent, (bob.address, "")),
+            (InvalidContent, (bob.address, "a\x00b")),
+            (InvalidContent, (bob.address, "x" * 65_537)),
+        ):
+            with pytest.raises(error):
+                ann.send_many([*good[:50], bad, *good[50:]])
+            assert chat.unconfirmed == 0 and on_disk(tmp_path / "data", tmp_path / "copy") == []
+        assert ann.send_many([]) == []
+        sent = ann.send_many(good)
+        assert [message.content for message in sent] == [content for _, content in good]
+        ids = [message.message_id for message in sent]
+        assert ids == sorted(ids) and len(set(ids)) == 100
+        assert [message.content for message in bob.receive(limit=100, timeout=5) if not message.ack()] == [content for _, content in good]
+        assert list(bob.receive(timeout=0.3)) == []
+
+
+def test_when_send_returns_it_is_on_disk_and_when_confirmed_it_goes(broker: LocalBroker, unique: Unique, tmp_path: Path) -> None:
+    """Without any broker in reach: the promise is about the disk of the sender."""
+    data, copy = tmp_path / "data", tmp_path / "copy"
+    with Cable(broker.url) as cable, chatlib.connect(cable.url, data_dir=data) as chat:
+        ann, bob = chat.user(unique("ann")), chat.user(unique("bob"))
+        assert chat.flush(10)
+        cut_off(cable, chat)
+        ids = []
+        for number in range(20):
+            ids.append(ann.send(bob.address, str(number)).message_id)
+            assert on_disk(data, copy) == ids
+        ids += [sent.message_id for sent in ann.send_many((bob.address, str(number)) for number in range(20, 40))]
+        assert on_disk(data, copy) == ids
+        cable.refusing = False
+        assert chat.flush(20)
+        wait_until(lambda: on_disk(data, copy) == [], 10, "what was confirmed is taken out")
+        assert [message.message_id for message in bob.receive(limit=40, timeout=5) if not message.ack()] == ids
+
+
+@pytest.mark.parametrize(("sync", "level"), [(False, 1), (True, 2)])
+def test_sync_is_a_disk_write_for_each_send_and_one_for_many(
+    broker: LocalBroker, unique: Unique, tmp_path: Path, sync: bool, level: int
+) -> None:
+    """SQLite says how it commits (synchronous: 1 NORMAL, 2 FULL: fsync at each commit), and how often it was asked to."""
+    with chatlib.connect(broker, data_dir=tmp_path, settings=Settings(sync=sync)) as chat:
+        ann, bob = chat.user(unique("ann")), chat.user(unique("bob"))
+        bob.go_offline()
+        assert chat._store is not None
+        database = chat._store._db
+        assert database.execute("PRAGMA synchronous").fetchone() == (level,)
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        statements: list[str] = []
+        database.set_trace_callback(statements.append)
+        for number in range(5):
+            ann.send(bob.address, str(number))
+        singles = [statement for statement in statements if "INTO outbox" in statement]
+        assert len(singles) == 5 and not any(statement.startswith("BEGIN") for statement in statements[:1])  # each its own transaction
+        assert chat.flush(10)
+        wait_until(lambda: sum("DELETE FROM outbox" in statement for statement in statements) == 5, 10, "the confirmed ones are out")
+        statements.clear()
+        ann.send_many((bob.address, str(number)) for number in range(300))
+        inserted = [number for number, statement in enumerate(statements) if "INTO outbox" in statement]
+        assert len(inserted) == 300
+        between = statements[inserted[0] : inserted[-1]]
+        assert all("INTO outbox" in statement for statement in between), "something was committed in between"
+        assert statements[inserted[0] - 1] == "BEGIN" and statements[inserted[-1] + 1] == "COMMIT"
+        database.set_trace_callback(None)
+        assert chat.flush(20)
+        assert bob.waiting == 305
+
+
+def test_what_was_left_is_sent_under_its_id_first_and_its_outcome_is_told(
+    broker: LocalBroker, unique: Unique, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Closed while the broker was away; the next chat sends it before anything new. One of it was for nobody: nobody holds its
+    `SentMessage` any more, so the hooks and the log say so.
+    """
+    ann, bob, nobody = unique("ann"), unique("bob"), unique("nobody")
+    with Cable(broker.url) as cable:
+        chat = chatlib.connect(cable.url, data_dir=tmp_path)
+        user = chat.user(ann)
+        chat.users([bob], online=False)
+        assert chat.flush(10)
+        cut_off(cable, chat)
+        left = [user.send("@" + bob, str(number)).message_id for number in range(5)]
+        lost = user.send("@" + nobody, "hello?").message_id
+        chat.close(timeout=0.2)
+    events: list[Event] = []
+    with caplog.at_level(logging.WARNING, "chatlib.outbox"), chatlib.connect(broker, data_dir=tmp_path, on_event=events.append) as chat:
+        new = chat.user(ann).send("@" + bob, "new").wait(10)
+        assert chat.flush(10)
+        got = [(message.message_id, message.content) for message in chat.user(bob).receive(limit=6, timeout=5) if not message.ack()]
+    assert [message_id for message_id, _ in got] == [*left, new.message_id]
+    for hop in (STORED, SENT, CONFIRMED):
+        assert [event["message_id"] for event in events if event["hop"] == hop and event["message_id"] in left] == left
+    assert [event["message_id"] for event in events if event["hop"] == RETURNED] == [lost]
+    assert [record.getMessage() for record in caplog.records if lost in record.getMessage()]
+    with chatlib.connect(broker, data_dir=tmp_path, on_event=events.append) as chat:
+        assert chat.unconfirmed == 0 and chat.flush(1)
+    assert sum(event["hop"] == STORED for event in events) == 7  # nothing was left for a third one

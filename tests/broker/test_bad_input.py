@@ -22,7 +22,7 @@ from chatlib.errors import DecodeError
 from chatlib.messages import decode
 from chatlib.names import DEAD_LETTERS, inbox_queue, receipts_queue
 from tests.support import wait_until
-from tests.wire import Raw, close_connections, management, raw
+from tests.wire import Cable, Raw, management, raw
 
 Unique = Callable[[str], str]
 HASTY = Settings(connect_timeout=1.0, attempt_timeout=0.7, retry=RetryPolicy(attempts=1))
@@ -35,9 +35,9 @@ def chat(broker: LocalBroker) -> Iterator[Chat]:
 
 
 @pytest.fixture(scope="module")
-def ours() -> Iterator[LocalBroker]:
+def ours(new_broker: Callable[[], LocalBroker]) -> Iterator[LocalBroker]:
     """A broker that the tests of this file may break, if they mend it again."""
-    with LocalBroker() as broker:
+    with new_broker() as broker:
         yield broker
         broker.kill()
 
@@ -156,8 +156,6 @@ def test_a_frozen_broker_is_given_up_in_time_and_used_when_thawed(ours: LocalBro
 
 def test_a_broker_that_comes_up_while_somebody_connects_is_used(broker: LocalBroker, unique: Unique) -> None:
     """The port is closed at first; a forwarder to the broker opens there half a second later."""
-    from tests.wire import Cable
-
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     cables: list[Cable] = []
@@ -304,8 +302,10 @@ def test_foreign_properties_hurt_nobody(chat: Chat, broker: LocalBroker, unique:
 def test_foreign_dead_letters_can_be_listed_and_purged(chat: Chat, broker: LocalBroker) -> None:
     with raw(broker.url) as stranger:
         chat.dead_letters.purge()
-        for headers in ({}, {"x-chat-attempt": "many", "x-chat-dead-at": 2**62, "x-chat-failures": 7}, {"x-chat-queue": 5}):
-            stranger.put(DEAD_LETTERS, b"\xff", headers=headers, message_id="stranger")
+        for number, headers in enumerate(
+            ({}, {"x-chat-attempt": "many", "x-chat-dead-at": 2**62, "x-chat-failures": 7}, {"x-chat-queue": 5})
+        ):
+            stranger.put(DEAD_LETTERS, b"\xff", headers=headers, message_id=f"stranger {number}")
         letters = chat.dead_letters.list()
         assert len(letters) == 3 and all(letter.body == b"\xff" and letter.message is None for letter in letters)
         with pytest.raises(ChatError, match="does not say whose inbox"):
@@ -380,12 +380,12 @@ def test_what_somebody_changed_behind_our_back_does_not_keep_the_others_from_com
     broker: LocalBroker, unique: Unique, caplog: pytest.LogCaptureFixture
 ) -> None:
     """1 cid's inbox is made anew with other arguments while he is away; 2 the link is lost; 3 it comes back for all; 4 the log says it."""
-    with chatlib.connect(broker, name=unique("changed")) as chat:
+    with Cable(broker.url) as cable, chatlib.connect(cable.url) as chat:
         ann, bob, cid = (chat.user(unique(name)) for name in ("ann", "bob", "cid"))
         cid.go_offline()
         with raw(broker.url) as stranger:
             remake(stranger, inbox_queue(cid.name), max_length=3)
-        close_connections(broker, chat.name)
+        cable.cut()
         wait_until(lambda: chat.reconnects == 1 and chat.state == "connected", 15, "the link is back")
         ann.send(bob.address, "x").wait(30)
         assert [message.content for message in bob.receive(limit=1, timeout=5)] == ["x"]
@@ -394,7 +394,7 @@ def test_what_somebody_changed_behind_our_back_does_not_keep_the_others_from_com
         cid.go_online()
         assert [message.content for message in cid.receive(limit=1, timeout=5)] == ["y"]
         before = chat.reconnects
-        close_connections(broker, chat.name)
+        cable.cut()
         wait_until(lambda: chat.reconnects > before and chat.state == "connected", 15, "and the next time, too")
 
 

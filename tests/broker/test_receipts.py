@@ -15,7 +15,7 @@ from chatlib.events import RECEIPT, Event
 from chatlib.names import receipts_queue
 from chatlib.store import Store
 from tests.support import wait_until
-from tests.wire import Cable, close_connections, raw
+from tests.wire import Cable, raw
 
 Unique = Callable[[str], str]
 
@@ -109,11 +109,16 @@ def test_a_sender_who_was_away_hears_of_it_when_he_is_back(broker: LocalBroker, 
         assert [(event["message_id"], event["user"], event["state"]) for event in heard] == [(message_id, bob, "delivered")]
 
 
-def test_receipts_survive_the_loss_of_the_link(chat: Chat, broker: LocalBroker, unique: Unique) -> None:
+def test_receipts_survive_the_loss_of_the_link(broker: LocalBroker, unique: Unique) -> None:
+    with Cable(broker.url) as cable, chatlib.connect(cable.url) as chat:
+        _survive(chat, cable, unique)
+
+
+def _survive(chat: Chat, cable: Cable, unique: Unique) -> None:
     ann, bob = chat.user(unique("ann")), chat.user(unique("bob"))
     sent = [ann.send(bob.address, str(number)) for number in range(100)]
     held = list(bob.receive(limit=100, timeout=10))
-    close_connections(broker, chat.name)
+    cable.cut()
     wait_until(lambda: chat.state == "recovering" or chat.reconnects, 10, "the link is lost")
     for message in held:
         message.ack()

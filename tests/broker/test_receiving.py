@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,15 +14,22 @@ from chatlib.brokers import LocalBroker
 from chatlib.events import DROPPED, Event
 from chatlib.names import inbox_queue
 from tests.support import wait_until
-from tests.wire import close_connections, raw
+from tests.wire import Cable, raw
 
 Unique = Callable[[str], str]
 QUICK = RetryPolicy(attempts=5, base=0.1, cap=0.1)
 
 
 @pytest.fixture
-def chat(broker: LocalBroker) -> Iterator[Chat]:
-    with chatlib.connect(broker, settings=Settings(retry=QUICK)) as chat:
+def cable(broker: LocalBroker) -> Iterator[Cable]:
+    """Between the chat and the broker, to be cut."""
+    with Cable(broker.url) as cable:
+        yield cable
+
+
+@pytest.fixture
+def chat(cable: Cable) -> Iterator[Chat]:
+    with chatlib.connect(cable.url, settings=Settings(retry=QUICK)) as chat:
         yield chat
 
 
@@ -46,10 +52,10 @@ def send(sender: ChatUser, to: ChatUser, count: int) -> list[str]:
     return contents
 
 
-def reconnect(chat: Chat, broker: LocalBroker) -> None:
-    """Have the broker close both connections, and wait until they are made anew."""
+def reconnect(chat: Chat, cable: Cable) -> None:
+    """Cut both connections, and wait until they are made anew."""
     before = chat.reconnects
-    close_connections(broker, chat.name)
+    cable.cut()
     wait_until(lambda: chat.reconnects > before and chat.state == "connected", 15, "the link is back")
 
 
@@ -76,25 +82,25 @@ def test_what_was_not_settled_comes_to_the_next_chat_and_what_was_does_not(broke
 
 
 def test_what_is_in_hand_at_a_reconnect_is_not_shown_twice_and_can_still_be_acked(
-    chat: Chat, broker: LocalBroker, ann: ChatUser, bob: ChatUser
+    chat: Chat, cable: Cable, broker: LocalBroker, ann: ChatUser, bob: ChatUser
 ) -> None:
-    """1 ten in hand; 2 both connections are closed by the broker; 3 nothing is shown again; 4 the acks hold."""
+    """1 ten in hand; 2 both connections are lost; 3 nothing is shown again; 4 the acks hold."""
     send(ann, bob, 10)
     held = list(bob.receive(limit=10, timeout=5))
-    reconnect(chat, broker)
+    reconnect(chat, cable)
     assert list(bob.receive(timeout=0.5)) == []
     assert bob.waiting == 0
     for message in held:
         message.ack()
     assert chat.flush(5)
-    reconnect(chat, broker)
+    reconnect(chat, cable)
     assert list(bob.receive(timeout=0.5)) == []
     with raw(broker.url) as observer:
         assert observer.depth(inbox_queue(bob.name)) == 0
 
 
 def test_what_was_acked_while_the_link_was_down_is_dropped_when_it_comes_again(
-    chat: Chat, broker: LocalBroker, ann: ChatUser, bob: ChatUser
+    chat: Chat, cable: Cable, broker: LocalBroker, ann: ChatUser, bob: ChatUser
 ) -> None:
     """The ack is lost with the connection; the message comes again on the wire and is not shown."""
     dropped: list[Event] = []
@@ -110,7 +116,7 @@ def test_what_was_acked_while_the_link_was_down_is_dropped_when_it_comes_again(
                 message.ack()
 
     chat.on_state(ack_at_once)
-    reconnect(chat, broker)
+    reconnect(chat, cable)
     assert down.is_set()
     assert list(bob.receive(timeout=0.5)) == []
     assert {event["message_id"] for event in dropped} == {message.message_id for message in held}
@@ -226,7 +232,7 @@ def test_handlers_run_on_threads_of_the_pool_never_on_the_io_thread(chat: Chat, 
     assert len(threads) <= chat.settings.handler_threads
 
 
-def test_a_handler_that_blocks_holds_up_neither_others_nor_the_link(chat: Chat, broker: LocalBroker, ann: ChatUser, unique: Unique) -> None:
+def test_a_handler_that_blocks_holds_up_neither_others_nor_the_link(chat: Chat, cable: Cable, ann: ChatUser, unique: Unique) -> None:
     """While bob's handler hangs: cid's messages are handled, confirms come, requests are answered, and a reconnect works."""
     gate, inside, handled = threading.Event(), threading.Event(), []
     bob, cid = chat.user(unique("bob")), chat.user(unique("cid"))
@@ -245,7 +251,7 @@ def test_a_handler_that_blocks_holds_up_neither_others_nor_the_link(chat: Chat, 
         expected = send(ann, cid, 100)
         wait_until(lambda: got == expected, 10, "cid's are handled")
         ann.join("#" + unique("team"))
-        reconnect(chat, broker)
+        reconnect(chat, cable)
         ann.send(cid.address, "after").wait(30)
         wait_until(lambda: got[-1] == "after", 10, "and so are those after a reconnect")
         assert handled == []
@@ -326,7 +332,7 @@ def test_a_handler_may_close_the_chat(broker: LocalBroker, unique: Unique) -> No
 
 
 def test_with_a_data_dir_a_message_is_handled_once_though_its_ack_never_reached_the_broker(
-    broker: LocalBroker, unique: Unique, tmp_path_factory: pytest.TempPathFactory
+    broker: LocalBroker, cable: Cable, unique: Unique, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """1 handled and stored, and the link is cut before the ack is written; 2 a new chat with the same folder gets it on the wire, and
     drops it; 3 one without the folder shows it: the message was really there.
@@ -337,14 +343,14 @@ def test_with_a_data_dir_a_message_is_handled_once_though_its_ack_never_reached_
         other.user(name).go_offline()
         for shows in (False, True):
             ann.send("@" + name, "pay 5").wait(30)
-            chat = chatlib.connect(broker, data_dir=folder, settings=Settings(retry=QUICK))
+            chat = chatlib.connect(cable.url, data_dir=folder, settings=Settings(retry=QUICK))
             (message,) = chat.user(name).receive(limit=1, timeout=5)
-            with contextlib.ExitStack() as stack:
-                stack.callback(chat.close)
-                close_connections(broker, chat.name)
-                wait_until(lambda chat=chat: chat.state == "recovering", 10, "the link is down")
-                message.ack()  # known, stored, and not written: the connection is gone
-                chat.close(timeout=0)
+            cable.refusing = True
+            cable.cut()
+            wait_until(lambda chat=chat: chat.state == "recovering", 10, "the link is down")
+            message.ack()  # known, stored, and not written: the connection is gone
+            chat.close(timeout=0)
+            cable.refusing = False
             with chatlib.connect(broker, data_dir=None if shows else folder) as again:
                 drops: list[Event] = []
                 again.on_event(lambda event, drops=drops: drops.append(event) if event["hop"] == DROPPED else None)

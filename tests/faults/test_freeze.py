@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
-import psutil
 import pytest
 
 import chatlib
 from chatlib import OutboxFull, OutcomeUnknown, Settings
-from chatlib.brokers import LocalBroker
+from chatlib.brokers import BrokerState, LocalBroker
 from chatlib.events import UNKNOWN, Event
 from tests.support import wait_until
 
@@ -19,15 +18,14 @@ QUICK = Settings(heartbeat=2, attempt_timeout=2, request_timeout=2)
 
 
 @pytest.fixture(scope="module")
-def ours() -> Iterator[LocalBroker]:
-    with LocalBroker() as broker:
+def ours(new_broker: Callable[[], LocalBroker]) -> Iterator[LocalBroker]:
+    with new_broker() as broker:
         yield broker
         broker.kill()
 
 
 def frozen(broker: LocalBroker) -> bool:
-    assert broker.pid
-    return psutil.Process(broker.pid).status() == psutil.STATUS_STOPPED
+    return broker.is_running and broker.state is BrokerState.FROZEN
 
 
 def test_frozen_for_longer_than_the_heartbeat(ours: LocalBroker, unique: Unique) -> None:

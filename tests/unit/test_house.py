@@ -266,13 +266,6 @@ def test_importing_the_package_loads_none_of_the_heavy_ones() -> None:
     assert done.stdout.split() == []
 
 
-def test_importing_the_package_takes_less_than_150_ms() -> None:
-    """The best of seven, since other work on the machine only adds."""
-    program = "import time; began = time.perf_counter(); import chatlib; print(time.perf_counter() - began)"
-    times = [float(subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, check=True).stdout) for _ in range(7)]
-    assert min(times) < 0.150
-
-
 # ---- the tools of the tests themselves ------------------------------------------------------------------------------
 
 

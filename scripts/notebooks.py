@@ -100,7 +100,7 @@ def execute(*books: NotebookNode, prelude: str = "", **environment: str) -> list
 
 
 def publish(book: NotebookNode) -> None:
-    """Make an executed notebook fit to be saved: readable without a kernel, no widget state, no quiz script, no times of execution."""
+    """Make an executed notebook fit to be saved: readable without a kernel, no widget state, no times of execution."""
     book.metadata.pop("widgets", None)
     count = 0
     for cell in book.cells:
@@ -117,9 +117,6 @@ def publish(book: NotebookNode) -> None:
                 del data[WIDGET_VIEW]
             if PNG in data:
                 data[PNG] = smaller(data[PNG])
-        if any("application/javascript" in output.get("data", {}) for output in cell.outputs):
-            text = "A quiz of the questions to this lesson: run this cell to answer them."
-            cell.outputs = [nbformat.v4.new_output("display_data", {"text/plain": text})]
     nbformat.validate(book)
 
 

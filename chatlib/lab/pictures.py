@@ -5,6 +5,7 @@ Every function returns a plotly figure, which a saved notebook shows without a k
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,7 +37,10 @@ FAULT: Final = "rgba(214, 39, 40, 0.14)"
 def _figure(title: str, height: int, **layout: Any) -> Figure:
     """An empty figure in the course's look: a white card, which is legible in a light and in a dark JupyterLab."""
     import plotly.graph_objects as go
+    import plotly.io as pio
 
+    if "PLOTLY_RENDERER" not in os.environ:  # by default plotly adds a page of HTML that loads MathJax from another machine
+        pio.renderers.default = "plotly_mimetype"
     figure = go.Figure()
     figure.update_layout(
         template="none",

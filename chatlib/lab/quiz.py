@@ -1,24 +1,26 @@
-"""The questions at the end of a lesson; they come with the package, and are asked and answered without a network."""
+"""The questions at the end of a lesson: plain HTML that unfolds, so they can be answered without a network, a script or a kernel.
+
+Not jupyterquiz: in JupyterLab its 2.9.6 loads MathJax from another machine (show_questions.js), and what it saves is a script of
+40 kB that shows nothing where there is no kernel.
+"""
 
 from __future__ import annotations
 
 import json
+from html import escape
 from importlib import resources
 from typing import Any
 
 __all__ = ["Quiz", "quiz"]
 
-COLOURS = {
-    "--jq-multiple-choice-bg": "#3d5a80",
-    "--jq-many-choice-bg": "#3d5a80",
-    "--jq-numeric-bg": "#3d5a80",
-    "--jq-incorrect-color": "#c62828",
-    "--jq-correct-color": "#2e7d46",
-}
+RIGHT, WRONG = "#2da44e", "#e5534b"
 
 
 class Quiz:
-    """The questions of one lesson, in jupyterquiz's form. Shown in a notebook they can be answered; `questions` is the list."""
+    """The questions of one lesson. Shown in a notebook each answer unfolds to say whether it is right, and why.
+
+    questions: a list of {"question": text, "answers": [{"answer": text, "correct": bool, "feedback": text}, ...]}.
+    """
 
     def __init__(self, lesson: str) -> None:
         path = resources.files("chatlib.lab") / "quizzes" / f"{lesson}.json"
@@ -29,14 +31,33 @@ class Quiz:
         return len(self.questions)
 
     def __repr__(self) -> str:
-        return f"Quiz of lesson {self.lesson}: {len(self)} questions. Run this cell to answer them."
+        return f"Quiz of lesson {self.lesson}: {len(self)} questions"
 
-    def _ipython_display_(self) -> None:
-        from jupyterquiz import display_quiz
-
-        display_quiz(self.questions, colors=COLOURS, shuffle_answers=False, max_width=760, border_radius=6)
+    def _repr_html_(self) -> str:
+        asked = "".join(_question(number, question) for number, question in enumerate(self.questions, 1))
+        return f'<div style="max-width:760px">Click on the answer that you think is right.{asked}</div>'
 
 
 def quiz(lesson: str) -> Quiz:
     """The quiz of a lesson, by its number as in the file's name, "01"."""
     return Quiz(lesson)
+
+
+def _question(number: int, question: dict[str, Any]) -> str:
+    answers = "".join(_answer(answer) for answer in question["answers"])
+    return f'<p style="margin:14px 0 4px"><b>{number}. {_text(question["question"])}</b></p>{answers}'
+
+
+def _answer(answer: dict[str, Any]) -> str:
+    colour, mark = (RIGHT, "✔") if answer["correct"] else (WRONG, "✘")
+    return (
+        f'<details style="margin:2px 0 2px 18px"><summary style="cursor:pointer">{_text(answer["answer"])}</summary>'
+        f'<div style="border-left:4px solid {colour};margin:2px 0 6px 14px;padding:2px 10px">'
+        f'<b style="color:{colour}">{mark}</b> {_text(answer["feedback"])}</div></details>'
+    )
+
+
+def _text(text: str) -> str:
+    """Escaped, with `code` as code."""
+    parts = escape(text).split("`")
+    return "".join(f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(parts))

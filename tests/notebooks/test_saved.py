@@ -162,7 +162,9 @@ def test_a_quiz_can_be_answered(lesson: str) -> None:
     for question in questions:
         assert sum(answer.get("correct", False) for answer in question["answers"]) == 1, question["question"]
         assert all(answer["feedback"] for answer in question["answers"])
-        assert question["type"] in {"multiple_choice", "numeric"}
+    html = quiz(lesson)._repr_html_()
+    assert html.count("<details") == sum(len(question["answers"]) for question in questions)
+    assert "<script" not in html and "http" not in html
 
 
 def test_the_form_that_makes_learners_cells_keeps_the_code_around_and_the_stub_indented() -> None:

@@ -1,0 +1,92 @@
+"""Each lesson in JupyterLab, as its reader sees it: saved, without a kernel; then all of it run, to its verdict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from scripts import notebooks
+from tests.browser.conftest import SHOTS, Lab, Watch
+
+RUN_MILLISECONDS = 170_000  # a lesson takes some 20 s; this is for a machine that does other things, too
+PICTURES = {"00": 1, "01": 4, "02": 4}
+VERDICTS = {"00": "1 attempted, all confirmed, 1 delivery", "01": "40 deliveries", "02": "115 deliveries"}
+CHART = ".jp-RenderedPlotly .plot-container"
+PICTURE = ".jp-RenderedPlotly img.plot-img"
+LOADED = "selector => [...document.querySelectorAll(selector)].every(each => each.naturalWidth > 500 && each.offsetHeight > 100)"
+
+
+def open_lesson(page: Page, lab: Lab, name: str) -> None:
+    page.goto(f"{lab.url}lab/workspaces/{name[:2]}/tree/{name}?reset")
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
+    page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'")
+    page.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area')")
+
+
+def command(page: Page, name: str) -> None:
+    """Run a command of JupyterLab; returns when JupyterLab says that it is done."""
+    page.evaluate("name => window.jupyterapp.commands.execute(name)", name)
+
+
+def shoot(page: Page, name: str) -> None:
+    """The whole notebook as a picture, for people to look at."""
+    SHOTS.mkdir(exist_ok=True)
+    height = page.evaluate("() => Math.max(...[...document.querySelectorAll('.jp-WindowedPanel-outer')].map(each => each.scrollHeight))")
+    page.set_viewport_size({"width": 1280, "height": min(int(height) + 150, 16_000)})
+    page.screenshot(path=SHOTS / f"{name}.png")
+    page.set_viewport_size({"width": 1280, "height": 900})
+
+
+def theme(page: Page, name: str) -> None:
+    """Change the theme."""
+    page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", name)
+    page.wait_for_selector(f"body[data-jp-theme-name='{name}']", state="attached")
+
+
+def sizes(pictures: Locator) -> list[tuple[int, int]]:
+    return [(round(box["width"]), round(box["height"])) for box in (each.bounding_box() for each in pictures.all()) if box]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("source", notebooks.sources(), ids=lambda path: path.stem[:2])
+def test_a_lesson_is_read_then_run_to_its_verdict(source: Path, lab: Lab, page: Page, watch: Watch) -> None:
+    """1 as saved, the pictures and the verdict are there; 2 all outputs are cleared, and nothing is; 3 all cells run, none
+    fails, and everything is there again; 4 the quiz answers a click; 5 nothing left this machine, no error on the console.
+    """
+    lesson, outputs = source.stem[:2], page.locator(".jp-Notebook .jp-OutputArea-output")
+    verdict = outputs.filter(has_text=VERDICTS[lesson])
+    # 1
+    open_lesson(page, lab, f"{source.stem}.ipynb")
+    expect(verdict.first).to_be_visible()
+    expect(page.locator(PICTURE)).to_have_count(PICTURES[lesson])
+    page.wait_for_function(LOADED, arg=PICTURE)
+    # 2
+    command(page, "notebook:clear-all-cell-outputs")
+    expect(outputs).to_have_count(0)
+    # 3
+    page.set_default_timeout(RUN_MILLISECONDS)
+    command(page, "notebook:run-all-cells")
+    prompts = page.locator(".jp-Notebook .jp-CodeCell .jp-InputPrompt")
+    assert [text for text in prompts.all_inner_texts() if "*" in text or text.strip() == "[ ]:"] == []
+    assert page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error']").all_inner_texts() == []
+    expect(verdict.first).to_be_visible()
+    expect(outputs.filter(has_text="is closed: its broker is stopped")).to_have_count(1)
+    expect(page.locator(CHART)).to_have_count(PICTURES[lesson])
+    drawn = sizes(page.locator(CHART))
+    assert all(width >= 500 and height >= 150 for width, height in drawn), drawn
+    # 4
+    answer = outputs.filter(has_text="Click on the answer").locator("details").first
+    feedback = answer.locator("div")
+    expect(feedback).to_be_hidden()
+    answer.locator("summary").click()
+    expect(feedback).to_be_visible()
+    shoot(page, f"{lesson}-light")
+    theme(page, "JupyterLab Dark")
+    shoot(page, f"{lesson}-dark")
+    theme(page, "JupyterLab Light")
+    # 5
+    assert watch.outside == []
+    assert watch.problems == []
+    page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")

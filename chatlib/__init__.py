@@ -7,7 +7,6 @@
 
 from typing import TYPE_CHECKING, Any
 
-from chatlib.brokers import LocalBroker, RemoteBroker, default_broker
 from chatlib.chat import Chat, connect
 from chatlib.checker import check
 from chatlib.errors import *  # noqa: F403  every error is public
@@ -21,7 +20,7 @@ from chatlib.settings import Settings
 from chatlib.user import ChatUser
 
 if TYPE_CHECKING:
-    from chatlib.brokers import DockerBroker
+    from chatlib.brokers import DockerBroker, LocalBroker, RemoteBroker, default_broker
 
 __version__ = "0.1.0"
 
@@ -45,10 +44,17 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """DockerBroker is loaded when it is asked for."""
-    if name == "DockerBroker":
-        from chatlib.brokers import DockerBroker
+_BROKERS = ("DockerBroker", "LocalBroker", "RemoteBroker", "default_broker")
 
-        return DockerBroker
+
+def __getattr__(name: str) -> Any:
+    """The brokers are loaded when they are asked for: who connects to a URL needs none of them."""
+    if name in _BROKERS:
+        from chatlib import brokers
+
+        return getattr(brokers, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_BROKERS})

@@ -278,6 +278,15 @@ class Channel:
         """Give it back to the queue, for others or for later."""
         self._amqp.basic_nack(tag, requeue=True)
 
+    def requeue_all(self, queue: str, on_ok: Callable[[], None]) -> None:
+        """Give back all that is unacked; when `on_ok` comes it is in `queue` again.
+
+        Closing the channel does not do: the broker says "closed" before the queue has it (3.10 and 4.0: in 2 to 9 of 100 tries).
+        What the queue itself answers, it answers after it took the messages back.
+        """
+        self._amqp.basic_nack(0, multiple=True, requeue=True)
+        self.depth(queue, lambda _, __: on_ok())
+
     def declare(self, what: Declaration) -> None:
         """Without waiting: an error closes the channel, a following `prefetch` barrier tells success."""
         if isinstance(what, Exchange):

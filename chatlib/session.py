@@ -36,6 +36,7 @@ class Session:
         self._deliveries: queue.SimpleQueue[Delivery | ChatError] = queue.SimpleQueue()
         self._answer: Future[Any] = Future()
         self._closed = threading.Event()
+        self._source = ""  # the queue that was read by `get`
 
     def attach(self, channel: Channel) -> None:
         """On the I/O thread: the channel is open."""
@@ -50,7 +51,8 @@ class Session:
             self._answer.set_exception(error)
 
     def get(self, queue_name: str) -> Delivery | None:
-        """The next message of a queue, or None if it is empty; unacked until `ack`."""
+        """The next message of a queue, or None if it is empty; unacked until `ack`. One queue for each session."""
+        self._source = queue_name
         delivery: Delivery | None = self._ask(lambda channel, done: channel.get(queue_name, done))
         return delivery
 
@@ -115,11 +117,13 @@ class Session:
             raise BrokerUnavailable(f"the broker did not answer within {self._timeout:g} s") from None
 
     def close(self) -> None:
-        """Close the channel; what is unacked is back in its queue when this returns. Idempotent."""
+        """Close the channel; what `get` took and nobody acked is back in its queue when this returns. Idempotent."""
 
         def close() -> None:
             channel, self._channel = self._channel, None
-            if channel:
+            if channel and self._source and channel.is_open:
+                channel.requeue_all(self._source, channel.close)
+            elif channel:
                 channel.close()
             else:
                 self._closed.set()

@@ -21,7 +21,8 @@ class Settings:
     window: int = 1000
     """Publishes in flight without a confirm; 500 to 1,000 gives the full rate (measured)."""
     heartbeat: int = 15
-    """Seconds. A dead peer is noticed within about twice that; 5 to 20 s is what the broker's guide advises."""
+    """Seconds; 5 to 20 s is what the broker's guide advises. pika looks every heartbeat + 5 s, so a peer that fell silent is noticed
+    after 20 to 40 s; one that died or closed is noticed at once."""
     blocked_timeout: float = 300.0
     """Seconds that a memory or disk alarm may block publishing before the connection is made anew; the outbox keeps everything."""
     connect_timeout: float = 10.0

@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
-from typing import Any, Final
+from typing import Final
 
 from chatlib.envelope import CONFIRMED, Delivery, Outgoing
 from chatlib.errors import BrokerUnavailable, ChatError, DecodeError, OutcomeUnknown, QueueDown
 from chatlib.link import Link
 from chatlib.messages import SendMessage, decode, new_message_id
 from chatlib.names import history_queue
+from chatlib.session import Session
 
 __all__ = ["History"]
 
@@ -55,8 +56,7 @@ class History:
         return iter(self._last(last, moment))
 
     def _last(self, count: int, since: datetime | None) -> list[SendMessage]:
-        mark = self._mark()
-        end = self._offset_of(mark)
+        mark, end = self._end()
         back = count + 10  # a few more, for the marks among them
         while True:
             start = max(0, end - back)
@@ -84,40 +84,48 @@ class History:
         except Empty:
             raise OutcomeUnknown(f"no answer from the history of #{self.group} (the link is {self.link.state.value})") from None
 
-    def _offset_of(self, mark: str) -> int:
-        for delivery in self._deliveries("last"):
-            if delivery.message_id == mark:
-                return int(delivery.headers["x-stream-offset"])
-        raise BrokerUnavailable(f"the history of #{self.group} did not answer: try again")
+    def _end(self) -> tuple[str, int]:
+        """A mark, written now, with its offset. Written while reading: looked for afterwards, others might have buried it."""
+        self._mark()  # waits until the stream is up
+        with self.link.session() as session:
+            session.consume(self.queue, PREFETCH, stream_offset="last")
+            mark = self._mark()
+            for delivery in self._deliveries(session):
+                if delivery.message_id == mark:
+                    return mark, int(delivery.headers["x-stream-offset"])
+        raise AssertionError  # deliveries end by an error only
 
     def _between(self, start: str | int | datetime, mark: str, since: datetime | None) -> Iterator[SendMessage]:
-        for delivery in self._deliveries(start):
-            if delivery.message_id == mark:
-                return
-            if not delivery.body:
-                continue  # somebody's mark
-            try:
-                message = decode(delivery.body)
-            except DecodeError:
-                continue  # somebody else's bytes: shown to nobody, kept by the stream
-            if isinstance(message, SendMessage) and (since is None or message.timestamp >= since):
-                yield message
-
-    def _deliveries(self, start: str | int | datetime) -> Iterator[Delivery]:
-        offset: Any = start
         with self.link.session() as session:
-            session.consume(self.queue, PREFETCH, stream_offset=offset)
-            while True:
-                delivery = session.next(PAUSE)
-                if delivery is None:
-                    raise BrokerUnavailable(f"the history of #{self.group} stopped answering for {PAUSE:g} s: read it again")
-                session.ack(delivery)
-                yield delivery
+            session.consume(self.queue, PREFETCH, stream_offset=start)
+            # From a moment that the broker has not seen yet, only what is written from now on would come: not the mark.
+            marks = {mark, self._mark()} if isinstance(start, datetime) else {mark}
+            for delivery in self._deliveries(session):
+                if delivery.message_id in marks:
+                    return
+                if not delivery.body:
+                    continue  # somebody's mark
+                try:
+                    message = decode(delivery.body)
+                except DecodeError:
+                    continue  # somebody else's bytes: shown to nobody, kept by the stream
+                if isinstance(message, SendMessage) and (since is None or message.timestamp >= since):
+                    yield message
+
+    def _deliveries(self, session: Session) -> Iterator[Delivery]:
+        while True:
+            delivery = session.next(PAUSE)
+            if delivery is None:
+                raise BrokerUnavailable(f"the history of #{self.group} stopped answering for {PAUSE:g} s: read it again")
+            session.ack(delivery)
+            yield delivery
 
 
 def _moment(since: datetime | float | None) -> datetime | None:
-    if since is None or isinstance(since, int | float):
-        return None if since is None else datetime.fromtimestamp(since, UTC)
+    if since is None:
+        return None
+    if isinstance(since, int | float):
+        since = datetime.fromtimestamp(since, UTC)
     if since.tzinfo is None:
         raise ValueError("since must be an aware datetime: datetime(..., tzinfo=UTC), or Unix seconds")
-    return since.astimezone(UTC)
+    return since.astimezone(UTC).replace(microsecond=since.microsecond // 1000 * 1000)  # messages carry milliseconds, rounded down

@@ -14,6 +14,7 @@ import logging
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -61,6 +62,7 @@ class Link:
         self._consumers = 0
         self._attempts = 0
         self._pair: Pair | None = None
+        self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         self._cancel_wait: Callable[[], None] = lambda: None
         self._first_error: ChatError | None = None
         self._deadline = time.monotonic() + settings.connect_timeout
@@ -124,6 +126,7 @@ class Link:
             assert self._pair
 
             def opened(channel: Channel) -> None:
+                self._sessions.add(session)
                 session.attach(channel)
                 done(None)
 
@@ -316,6 +319,9 @@ class Link:
         pair, self._pair = self._pair, None
         if pair:
             pair.close()
+        for session in list(self._sessions):
+            session.lost(BrokerUnavailable(f"the connection was lost meanwhile: {reason}"))
+        self._sessions.clear()
         self._subscriber.detach()
         self._publisher.detach(reason)
         self._admin.detach()

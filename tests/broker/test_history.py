@@ -1,0 +1,219 @@
+"""The history of a group over a real broker: read again by anybody, from any time, to an end, and bounded by age and size."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+import chatlib
+from chatlib import Chat, ChatError, ChatUser, TopologyMismatch
+from chatlib.brokers import LocalBroker
+from chatlib.group import ChatGroup
+from chatlib.names import history_queue
+from tests.support import unique_name, wait_until
+from tests.wire import raw
+
+Unique = Callable[[str], str]
+
+
+@pytest.fixture(scope="module")
+def chat(broker: LocalBroker) -> Iterator[Chat]:
+    with chatlib.connect(broker) as chat:
+        yield chat
+
+
+@pytest.fixture(scope="module")
+def teams(chat: Chat) -> list[ChatGroup]:
+    """Groups that keep their history: made at the same time, since each takes two seconds to settle."""
+    with ThreadPoolExecutor(10) as pool:
+        return list(pool.map(lambda _: chat.group("#" + unique_name("team"), history=True), range(8)))
+
+
+@pytest.fixture
+def team(teams: list[ChatGroup]) -> ChatGroup:
+    """A group that keeps its history, and in which nothing was said yet."""
+    return teams.pop()
+
+
+def words(messages: Iterator[chatlib.SendMessage]) -> list[str]:
+    return [message.content for message in messages]
+
+
+def test_a_newcomer_reads_all_the_last_few_and_from_a_moment_on(chat: Chat, broker: LocalBroker, team: ChatGroup, unique: Unique) -> None:
+    """1 said and acked by the members; 2 read by another process' chat that never joined; 3 reading takes nothing away."""
+    ann, bob = chat.user(unique("ann")), chat.user(unique("bob"))
+    bob.join(team.address)
+    ids = [ann.send(team.address, str(number)).wait(5).message_id for number in range(10)]
+    moment = datetime.now(UTC)
+    ids += [bob.send(team.address, str(number)).wait(5).message_id for number in range(10, 15)]
+    assert [message.content for message in bob.receive(limit=10, timeout=5) if not message.ack()] == [str(n) for n in range(10)]
+    with chatlib.connect(broker) as other:
+        same = other.group(team.address)
+        for _ in range(2):
+            found = list(same.history())
+            assert [message.message_id for message in found] == ids
+            assert [message.content for message in found] == [str(number) for number in range(15)]
+            assert {message.sender_id for message in found} == {ann.name, bob.name} and {message.to for message in found} == {team.address}
+        for last in (0, 1, 4, 15, 100):
+            assert words(same.history(last=last)) == [str(number) for number in range(15)][15 - last if last < 15 else 0 :]
+        assert words(same.history(since=moment)) == [str(number) for number in range(10, 15)]
+        assert words(same.history(since=moment.timestamp())) == [str(number) for number in range(10, 15)]
+        assert words(same.history(since=moment.astimezone(tz=None))) == [str(number) for number in range(10, 15)]
+        assert words(same.history(since=moment, last=2)) == ["13", "14"]
+        assert words(same.history(since=datetime.now(UTC) + timedelta(hours=1))) == []
+        assert words(same.history(since=0)) == [str(number) for number in range(15)]
+
+
+def test_the_moment_is_a_moment(chat: Chat, team: ChatGroup) -> None:
+    assert words(team.history()) == []  # nothing said yet is no error, and an end
+    assert words(team.history(last=3)) == []
+    with pytest.raises(ValueError, match="aware"):
+        team.history(since=datetime(2026, 1, 1))  # noqa: DTZ001  that is the point
+    with pytest.raises(ValueError, match="at least 0"):
+        team.history(last=-1)
+
+
+def test_without_a_history_there_is_none_to_read(chat: Chat, unique: Unique) -> None:
+    group = chat.group("#" + unique("team"))
+    for read in (group.history, lambda: group.history(last=1), lambda: group.history(since=0)):
+        with pytest.raises(ChatError, match=r"no history is kept.*history=True"):
+            read()
+    assert chat.reconnects == 0
+
+
+def test_what_is_said_to_an_empty_group_is_kept_and_marks_are_not_shown(
+    chat: Chat, broker: LocalBroker, team: ChatGroup, unique: Unique
+) -> None:
+    """Nobody is a member; a stranger's bytes and the marks of readers lie in between."""
+    ann = chat.user(unique("ann"))
+    for number in range(3):
+        ann.send(team.address, str(number)).wait(5)
+        list(team.history(last=1))
+        with raw(broker.url) as stranger:
+            stranger.put(history_queue(team.name), b"\xff\x00 somebody else's")
+    assert words(team.history()) == ["0", "1", "2"]
+    assert words(team.history(last=2)) == ["1", "2"]
+
+
+def test_reading_ends_while_somebody_writes_as_fast_as_he_can(chat: Chat, broker: LocalBroker, team: ChatGroup, unique: Unique) -> None:
+    """Each way of reading ends, has everything that was confirmed before, in order, and the writer has not stopped."""
+    stop, confirmed = threading.Event(), list[int]()
+    with chatlib.connect(broker) as writing:
+        ann = writing.user(unique("ann"))
+
+        def write() -> None:
+            number = 0
+            while not stop.is_set():
+                batch = ann.send_many((team.address, str(number + i)) for i in range(100))
+                number += 100
+                batch[-1].wait(30)
+                confirmed.append(number)
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            wait_until(lambda: len(confirmed) > 10, 20, "it writes")
+            for options in ({}, {"last": 50}, {"last": 1}, {"since": time.time() - 0.5}, {}, {"last": 50}):
+                before, began = confirmed[-1], time.monotonic()
+                numbers = [int(word) for word in words(team.history(**options))]  # type: ignore[arg-type]
+                took, after = time.monotonic() - began, confirmed[-1]
+                assert took < 20, f"{options}: {took:.1f} s"
+                assert numbers == list(range(numbers[0], numbers[-1] + 1)), "a gap, or out of order"
+                assert before - 1 <= numbers[-1], f"{options}: what was confirmed before is missing"
+                assert "last" not in options or len(numbers) == options["last"]
+                assert options or numbers[0] == 0
+                wait_until(lambda after=after: confirmed[-1] > after, 20, "the writer goes on")
+        finally:
+            stop.set()
+            writer.join(30)
+
+
+def test_many_read_at_once_and_one_who_stops_early_hurts_nobody(chat: Chat, team: ChatGroup, unique: Unique) -> None:
+    ann = chat.user(unique("ann"))
+    ann.send_many((team.address, str(number)) for number in range(300))
+    assert chat.flush(10)
+    assert next(team.history()).content == "0"
+    found: list[list[str]] = []
+    readers = [threading.Thread(target=lambda: found.append(words(team.history()))) for _ in range(5)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join(20)
+    assert found == [[str(number) for number in range(300)]] * 5
+    assert chat.reconnects == 0
+
+
+def fill(ann: ChatUser, team: ChatGroup, megabytes: int) -> None:
+    """Say so much, in pieces of 50 kB."""
+    for _ in range(megabytes):
+        ann.send_many((team.address, "x" * 50_000) for _ in range(20))
+    assert ann._chat.flush(60)
+
+
+def test_what_is_beyond_its_size_goes_the_oldest_first(chat: Chat, unique: Unique) -> None:
+    """Whole segments go, when one is full: of 8 MB in a history of 2 MB the first is gone, the last is there, and it is about 2 MB."""
+    team = chat.group("#" + unique("team"), history=True, max_bytes=2_000_000)
+    ann = chat.user(unique("ann"))
+    first = ann.send(team.address, "first").wait(5)
+    assert words(team.history()) == ["first"]
+    fill(ann, team, 8)
+    last = ann.send(team.address, "last").wait(5)
+
+    def bounded() -> bool:
+        ids = [(message.message_id, len(message.content)) for message in team.history()]
+        return ids[-1][0] == last.message_id and ids[0][0] != first.message_id and sum(size for _, size in ids) < 4_000_000
+
+    wait_until(bounded, 30, "the oldest are gone, and about as much is left as was asked for", poll=0.5)
+
+
+def test_what_is_older_than_its_age_goes(chat: Chat, unique: Unique) -> None:
+    """RabbitMQ looks when a segment is full: what is younger than a second by then stays, the older segments go."""
+    team = chat.group("#" + unique("team"), history=True, max_age="1s", max_bytes=10_000_000)
+    ann = chat.user(unique("ann"))
+    first = ann.send(team.address, "first").wait(5)
+    fill(ann, team, 2)
+    written = time.monotonic()
+    wait_until(lambda: time.monotonic() - written > 1.5, 5, "a second and a half have passed")
+
+    def gone() -> bool:
+        fill(ann, team, 2)
+        return first.message_id not in {message.message_id for message in team.history()}
+
+    wait_until(gone, 30, "the first is gone", poll=0.5)
+    last = ann.send(team.address, "last").wait(5)
+    assert [message.message_id for message in team.history(last=1)] == [last.message_id]
+
+
+def test_to_begin_it_again_changes_nothing_and_other_limits_are_refused(
+    chat: Chat, broker: LocalBroker, team: ChatGroup, unique: Unique
+) -> None:
+    ann = chat.user(unique("ann"))
+    ann.send(team.address, "0").wait(5)
+    began = time.monotonic()
+    assert words(chat.group(team.address, history=True).history()) == ["0"]
+    with chatlib.connect(broker) as other:
+        assert words(other.group(team.address, history=True).history()) == ["0"]
+        assert time.monotonic() - began < 5
+        with pytest.raises(TopologyMismatch):
+            other.group(team.address, history=True, max_bytes=1_000_000)
+        assert words(other.group(team.address).history()) == ["0"]
+
+
+def test_deleted_it_is_gone_and_the_group_goes_on(chat: Chat, broker: LocalBroker, team: ChatGroup, unique: Unique) -> None:
+    ann, bob = chat.user(unique("ann")), chat.user(unique("bob"))
+    bob.join(team.address)
+    ann.send(team.address, "0").wait(5)
+    team.delete_history()
+    with pytest.raises(ChatError, match="no history is kept"):
+        team.history()
+    ann.send(team.address, "1").wait(5)
+    assert [message.content for message in bob.receive(limit=2, timeout=5) if not message.ack()] == ["0", "1"]
+    team.delete_history()  # nothing there is no error
+    again = chat.group(team.address, history=True, max_bytes=1_000_000)  # another one, with other limits
+    ann.send(team.address, "2").wait(5)
+    assert words(again.history()) == ["2"]

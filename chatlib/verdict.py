@@ -143,7 +143,7 @@ class Verdict:
         return "✔ valid" if self.valid else "✘ NOT VALID"
 
     def _repr_html_(self) -> str:
-        colour = "#1a7f37" if self.valid else "#c62828"
+        colour = "#2da44e" if self.valid else "#e5534b"  # legible on white and on black
         cell = "padding:2px 10px;text-align:right;border:1px solid #8888"
         bad = f"{cell};font-weight:bold;color:{colour}"
         head = "".join(f'<th style="{cell}">{escape(name.replace("_", " "))}</th>' for name in COLUMNS)
@@ -152,7 +152,7 @@ class Verdict:
         )
         items = "".join(f"<li>{escape(str(example))}</li>" for found in self.examples.values() for example in found)
         return (
-            f'<div><p style="color:{colour}"><b>{self._word()}</b>: {escape(self.sentence)}</p>'
+            f'<div><p><b style="color:{colour}">{self._word()}</b>: {escape(self.sentence)}</p>'
             f'<table style="border-collapse:collapse"><thead><tr>{head}</tr></thead><tbody><tr>{row}</tr></tbody></table>'
             f"{f'<ul>{items}</ul>' if items else ''}</div>"
         )

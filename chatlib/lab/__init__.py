@@ -12,6 +12,7 @@ from chatlib.lab.pictures import depth_chart, heard, till_chart, topology
 from chatlib.lab.predictions import predict
 from chatlib.lab.quiz import quiz
 from chatlib.lab.samples import watch
+from chatlib.lab.tables import first_lines
 from chatlib.lab.till import Till
 from chatlib.lab.waiting import wait_until
 from chatlib.lab.wire import on_the_wire
@@ -23,6 +24,7 @@ __all__ = [
     "Till",
     "check",
     "depth_chart",
+    "first_lines",
     "heard",
     "heard_by",
     "machine",

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from chatlib.lab.tables import words
+
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    from pandas.io.formats.style import Styler
 
 __all__ = ["machine"]
 
 MARKS = {"ok": "✔", "warning": "!", "problem": "✘"}
 
 
-def machine() -> DataFrame:
+def machine() -> Styler:
     """One row for each thing that was looked at: ✔ right, ! stops a part of the course, ✘ stops all of it; and then what to do."""
     import pandas as pd
 
     from chatlib.doctor import examine
 
     rows = [(each.check, MARKS[each.state], "" if each.state == "ok" else f"{each.found}. {each.fix}") for each in examine()]
-    table = pd.DataFrame(rows, columns=["what", "state", "what to do"])
-    return table.set_index("what")
+    return words(pd.DataFrame(rows, columns=["what", "state", "what to do"]))

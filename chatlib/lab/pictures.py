@@ -199,12 +199,12 @@ def depth_chart(lesson: Lesson, depth: Depth, title: str) -> Figure:
         go.Scatter(x=[at - zero for at, _ in points], y=[count for _, count in points], mode="lines", fill="tozeroy",
                    line={"shape": "hv", "color": "#2b6cb0", "width": 2})
     )  # fmt: skip
-    for name, began, ended in spans(lesson.history):
+    for number, (name, began, ended) in enumerate(spans(lesson.history)):
         first, last = began - zero, (end if ended is None else ended - zero)
         if last > 0:
             figure.add_vrect(
                 x0=max(first, 0), x1=last, fillcolor=FAULT, line_width=0, layer="below",
-                annotation_text=name, annotation_position="top left", annotation_font={"size": 12, "color": "#a11"},
+                annotation_text=name, annotation_position="top left", annotation_yshift=-16 * (number % 2), annotation_font={"size": 12, "color": "#a11"},
             )  # fmt: skip
     figure.update_xaxes(title="seconds", range=[0, end])
     figure.update_yaxes(title="messages waiting", rangemode="tozero")

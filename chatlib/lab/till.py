@@ -50,7 +50,7 @@ class Till:
 
         served = [self._one(pay, f"A{len(self.served) + 1:03}") for _ in range(count)]
         told = Counter(each.told for each in served)
-        return pd.DataFrame({"told": list(told), "customers": list(told.values())}).set_index("told")
+        return pd.DataFrame({"customers": list(told.values())}, index=list(told))
 
     def _one(self, pay: Pay, order: str) -> Served:
         amount = 10 + len(self.served) % 7

@@ -35,6 +35,7 @@ def shoot(page: Page, name: str) -> None:
     SHOTS.mkdir(exist_ok=True)
     height = page.evaluate("() => Math.max(...[...document.querySelectorAll('.jp-WindowedPanel-outer')].map(each => each.scrollHeight))")
     page.set_viewport_size({"width": 1280, "height": min(int(height) + 150, 16_000)})
+    page.evaluate("() => document.querySelectorAll('.jp-WindowedPanel-outer').forEach(each => { each.scrollTop = 0; })")
     page.screenshot(path=SHOTS / f"{name}.png")
     page.set_viewport_size({"width": 1280, "height": 900})
 

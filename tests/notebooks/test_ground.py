@@ -187,8 +187,9 @@ def test_the_lessons_log_collects_what_would_land_in_any_cell(lesson: Lesson, ca
 
 
 def test_the_machine_is_looked_at() -> None:
-    table = machine()
-    assert {"Python", "broker"} <= set(table.index)
+    table = machine().data.set_index("what")
+    assert {"Python", "RabbitMQ", "lab packages"} <= set(table.index)
+    assert table.loc["RabbitMQ", "state"] == "✔"
 
 
 def test_the_lab_knows_the_exchange_that_its_lessons_name() -> None:

@@ -316,6 +316,10 @@ class Channel:
         """Delete a queue with what is in it."""
         self._amqp.queue_delete(queue, callback=lambda _: on_ok())
 
+    def delete_exchange(self, exchange: str, on_ok: Callable[[], None]) -> None:
+        """Delete an exchange; no error if it is not there."""
+        self._amqp.exchange_delete(exchange, callback=lambda _: on_ok())
+
     def close(self) -> None:
         """Close it; what is unacked goes back to its queue."""
         if self._amqp.is_open:

@@ -8,7 +8,7 @@ from typing import Any
 from chatlib.admin import Admin, Request
 from chatlib.connection import Channel
 from chatlib.errors import BrokerUnavailable, ChatClosed, ChatError, QueueDown
-from chatlib.topology import LAST_WORD, SETTLING, Binding, Declaration, Queue, is_replicated
+from chatlib.topology import LAST_WORD, SETTLING, Binding, Declaration, Queue, is_replicated, mark_of
 
 __all__ = ["Queues", "declaring"]
 
@@ -27,15 +27,19 @@ class Queues:
     def declare(self, declarations: Iterable[Declaration]) -> None:
         """Make sure that these exist, now and after every recovery. Raises TopologyMismatch for what exists with other arguments.
 
-        A new quorum queue or stream takes `SETTLING` seconds: it is bound, and so relied on, only when it is safe.
+        A new quorum queue or stream takes `SETTLING` seconds: it is bound, and so relied on, only when it is safe. Its mark, made
+        after that, tells others who find it there that they need not wait.
         """
         wanted = tuple(declaration for declaration in declarations if declaration not in self._admin.declared)
-        young = tuple(d for d in wanted if isinstance(d, Queue) and is_replicated(d) and not self.exists(d.name))
+        young = tuple(d for d in wanted if isinstance(d, Queue) and is_replicated(d) and not self._has_settled(d.name))
         if young:
             self._request(Request(declaring(young), young))
             self._rest(SETTLING)
         if wanted:
             self._request(Request(declaring(wanted), wanted))
+
+    def _has_settled(self, queue: str) -> bool:
+        return self.exists(queue) and self.has_exchange(mark_of(queue).name)
 
     def make(self, declarations: Sequence[Declaration]) -> None:
         """Declare these, here and now only: recovery does not restore them, nobody waits until they have settled."""
@@ -88,8 +92,9 @@ class Queues:
 
     def delete(self, queue: str) -> None:
         """Delete a queue with all that is in it, and forget it."""
-        self._admin.forget(self._admin.of_queue(queue))
-        self._request(Request(lambda channel, done: channel.delete(queue, lambda: done(None))))
+        mark = mark_of(queue)
+        self._admin.forget([*self._admin.of_queue(queue), mark])
+        self._request(Request(lambda channel, done: channel.delete(queue, lambda: channel.delete_exchange(mark.name, lambda: done(None)))))
 
 
 def declaring(declarations: Sequence[Declaration]) -> Callable[[Channel, Callable[[Any], None]], None]:

@@ -33,6 +33,7 @@ __all__ = [
     "Exchange",
     "Queue",
     "is_replicated",
+    "mark_of",
     "mark_of_retries",
     "membership",
     "of_history",
@@ -77,6 +78,11 @@ Declaration = Exchange | Queue | Binding
 SETTLING: Final = 2.0
 """Seconds before a new replicated queue may be relied on. A quorum queue or stream declared less than about 1 s before SIGKILL of
 its node is lost with the confirmed messages in it (measured on RabbitMQ 3.10 and 4.0; classic queues are not affected)."""
+
+
+def mark_of(queue: str) -> Exchange:
+    """The exchange whose existence says that a replicated queue has settled. It routes nothing."""
+    return Exchange(f"ready.{queue}", "fanout")
 
 
 def is_replicated(queue: Queue) -> bool:
@@ -169,4 +175,4 @@ def of_history(group: str, *, max_age: str, max_bytes: int) -> tuple[Declaration
     """
     segment = max(1_000_000, min(50_000_000, max_bytes // 10))
     stream = _queue(history_queue(group), "stream", max_age=max_age, max_length_bytes=max_bytes, stream_max_segment_size_bytes=segment)
-    return (stream, Binding(GROUPS.name, stream.name, escape(group)))
+    return (stream, Binding(GROUPS.name, stream.name, escape(group)), mark_of(stream.name))

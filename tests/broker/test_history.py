@@ -15,6 +15,7 @@ from chatlib import Chat, ChatError, ChatUser, TopologyMismatch
 from chatlib.brokers import LocalBroker
 from chatlib.group import ChatGroup
 from chatlib.names import history_queue
+from chatlib.topology import SETTLING
 from tests.support import unique_name, wait_until
 from tests.wire import raw
 
@@ -217,3 +218,20 @@ def test_deleted_it_is_gone_and_the_group_goes_on(chat: Chat, broker: LocalBroke
     again = chat.group(team.address, history=True, max_bytes=1_000_000)  # another one, with other limits
     ann.send(team.address, "2").wait(5)
     assert words(again.history()) == ["2"]
+
+
+def test_who_finds_a_history_that_somebody_else_has_just_begun_waits_until_it_is_safe(broker: LocalBroker, unique: Unique) -> None:
+    """A stream that is there is not yet one to rely on (see test_young_queues): a second chat waits, too; a third need not."""
+    address = "#" + unique("team")
+    with chatlib.connect(broker) as one, chatlib.connect(broker) as two:
+        first = threading.Thread(target=lambda: one.group(address, history=True))
+        first.start()
+        wait_until(lambda: two._link.queues.exists(history_queue(address[1:])), 10, "the stream is there")
+        began = time.monotonic()
+        two.group(address, history=True)
+        assert time.monotonic() - began > SETTLING - 0.2
+        first.join(10)
+        with chatlib.connect(broker) as three:
+            began = time.monotonic()
+            three.group(address, history=True)
+            assert time.monotonic() - began < SETTLING - 0.5

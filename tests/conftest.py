@@ -13,12 +13,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from tests.support import IN_CI, ROOT, unique_name
 
 if TYPE_CHECKING:
     from chatlib.brokers import DockerBroker, LocalBroker
+
+# CI's cores are shared: how long one example takes says nothing; the timeout of each test stays
+hypothesis.settings.register_profile("chatlib", deadline=None)
+hypothesis.settings.load_profile("chatlib")
 
 TIERS = ("unit", "broker", "faults", "docker", "notebooks", "browser")
 OF_EITHER_KIND = {"broker", "new_broker"}  # fixtures

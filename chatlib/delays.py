@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from chatlib.envelope import CONFIRMED, Outgoing
+from chatlib.envelope import CONFIRMED, LOST, Outgoing
 from chatlib.errors import AccessRefused, BrokerUnavailable, ChatClosed, ChatError
 from chatlib.link import Link, LinkState
 from chatlib.names import retry_queue
@@ -92,7 +92,8 @@ class Delays:
         def outcome(_: Outgoing, result: str, why: str) -> None:
             self._on_outcome(copy, number, result, why)
 
-        self._link.publish(replace(copy.outgoing, exchange=retry_queue(copy.milliseconds, number), on_outcome=outcome))
+        # once: sent again to a queue that the loss has damaged, it would hold up everything behind it for a minute (seen)
+        self._link.publish(replace(copy.outgoing, exchange=retry_queue(copy.milliseconds, number), on_outcome=outcome, once=True))
 
     def _move_on(self) -> None:
         """To the next set of queues, with all that is not safe yet."""
@@ -112,6 +113,10 @@ class Delays:
         with self._changed:
             if number != self._number or copy not in self._copies:
                 return  # it was put into another set meanwhile
+            if result == LOST:
+                if self._settled:
+                    self._publish(copy)
+                return  # else `_make` goes on with the next set
             if result != CONFIRMED and number + 1 < SETS:  # they have no limit: who refuses is damaged, or deleted
                 self._move_on()
                 return

@@ -6,16 +6,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["CONFIRMED", "REJECTED", "RETURNED", "Delivery", "Outgoing"]
+__all__ = ["CONFIRMED", "LOST", "REJECTED", "RETURNED", "Delivery", "Outgoing"]
 
 CONFIRMED = "confirmed"
 RETURNED = "returned"
 REJECTED = "rejected"
+LOST = "lost"  #: the connection broke before a confirm; only told of what is not sent again (`Outgoing.once`)
 
 
 @dataclass(slots=True)
 class Outgoing:
-    """One publish. `kind` is the AMQP type property, `timestamp` Unix seconds, `user` and `to` are for the log."""
+    """One publish. `kind` is the AMQP type property, `timestamp` Unix seconds, `user` and `to` are for the log.
+
+    once: after a loss it is not sent again; its owner hears `LOST` and decides.
+    """
 
     exchange: str
     key: str
@@ -23,11 +27,13 @@ class Outgoing:
     message_id: str
     kind: str
     timestamp: int
-    on_outcome: Callable[[Outgoing, str, str], None]  # (this, CONFIRMED | RETURNED | REJECTED, why), on the I/O thread
+    on_outcome: Callable[[Outgoing, str, str], None]  # (this, CONFIRMED | RETURNED | REJECTED | LOST, why), on the I/O thread
     headers: dict[str, Any] | None = None
     content_type: str | None = "application/json"
     user: str = ""
     to: str = ""
+    once: bool = False
+    lost: bool = False  # set by the publisher: it waits in line, and must not be written any more
 
 
 @dataclass(slots=True, eq=False)

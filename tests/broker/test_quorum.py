@@ -1,0 +1,49 @@
+"""Quorum queues as chatlib declares them, where 3.10 and 4.x differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from chatlib.brokers import LocalBroker
+from chatlib.names import inbox_queue
+from chatlib.topology import Queue, of_retries, of_retry, of_user
+from tests.support import wait_until
+from tests.wire import raw
+
+
+def test_a_message_that_comes_back_again_and_again_stays_in_its_place(broker: LocalBroker, unique: Callable[[str], str]) -> None:
+    """RabbitMQ 4 throws out what a quorum queue delivered 21 times, where nothing else is said; 3.10 puts it at the end."""
+    user = unique("bob")
+    declared = [*of_user(user, inbox_limit=100, queue_type="quorum"), *of_retries(user, "quorum")]
+    queues = [each for each in declared if isinstance(each, Queue)]
+    assert inbox_queue(user) in {queue.name for queue in queues} and len(queues) == 3
+    with raw(broker.url) as observer:
+        for queue in queues:
+            observer.channel.queue_declare(queue.name, durable=True, arguments=dict(queue.arguments) | {"x-dead-letter-exchange": ""})
+            for body in (b"first", b"second"):
+                observer.put(queue.name, body, delivery_mode=2)
+        for queue in queues:
+            for _ in range(25):
+                channel = observer.channel.connection.channel()
+
+                def delivered(name: str = queue.name, channel: object = channel) -> bytes | None:
+                    return channel.basic_get(name)[2]  # type: ignore[attr-defined]
+
+                assert wait_until(delivered, 10, f"{queue.name} to deliver") == b"first"
+                channel.close()
+            wait_until(lambda name=queue.name: observer.depth(name) == 2, 10, "both to be there")
+            observer.channel.queue_delete(queue.name)
+
+
+def test_a_retry_queue_is_accepted_and_hands_on(broker: LocalBroker, unique: Callable[[str], str]) -> None:
+    """Its number of deliveries has no effect (nobody consumes there); it must be taken by the broker as it is."""
+    target = unique("target")
+    _, queue, _ = of_retry(150, 999)
+    assert isinstance(queue, Queue)
+    with raw(broker.url) as observer:
+        observer.channel.queue_declare(target, durable=True)
+        observer.channel.queue_declare(queue.name, durable=True, arguments=dict(queue.arguments) | {"x-dead-letter-routing-key": target})
+        observer.put(queue.name, b"later", delivery_mode=2)
+        assert observer.take(target, 1)[0][1] == b"later"
+        observer.channel.queue_delete(queue.name)
+        observer.channel.queue_delete(target)

@@ -81,7 +81,7 @@ class History:
         outcome = SimpleQueue[str]()
         self.link.publish(Outgoing("", self.queue, b"", mark, MARK, int(time.time()), lambda _, result, __: outcome.put(result)))
         try:
-            return outcome.get(timeout=PATIENCE) == CONFIRMED
+            return outcome.get(timeout=self.link.request_timeout) == CONFIRMED
         except Empty:
             raise OutcomeUnknown(f"no answer from the history of #{self.group} (the link is {self.link.state.value})") from None
 

@@ -79,6 +79,11 @@ class Link:
         return self._state.is_up
 
     @property
+    def request_timeout(self) -> float:
+        """Seconds that whoever asks the broker waits for an answer."""
+        return self._settings.request_timeout
+
+    @property
     def unconfirmed(self) -> int:
         """Publishes that wait for their turn or for a confirm."""
         return self._publisher.unconfirmed

@@ -48,6 +48,7 @@ class Link:
     def __init__(self, urls: Sequence[str], name: str, settings: Settings, hops: Events, rng: random.Random | None = None) -> None:
         self._urls = list(urls)
         self._name = name
+        self.request_timeout = settings.request_timeout  #: seconds that whoever asks the broker waits for an answer
         self._settings = settings
         self._hops = hops
         self._rng = rng or random.Random()
@@ -77,11 +78,6 @@ class Link:
     def is_up(self) -> bool:
         """Whether the broker is reachable now."""
         return self._state.is_up
-
-    @property
-    def request_timeout(self) -> float:
-        """Seconds that whoever asks the broker waits for an answer."""
-        return self._settings.request_timeout
 
     @property
     def unconfirmed(self) -> int:

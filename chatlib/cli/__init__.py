@@ -13,6 +13,7 @@ import typer
 from chatlib.cli.broker import app as broker
 from chatlib.cli.chat import chat
 from chatlib.cli.common import described
+from chatlib.cli.dead_letters import app as dead_letters
 from chatlib.cli.doctor import doctor
 from chatlib.cli.replay import replay
 
@@ -47,3 +48,4 @@ app.command(help=described(doctor))(doctor)
 app.command(help=described(replay))(replay)
 app.command(help=described(chat))(chat)
 app.add_typer(broker, name="broker")
+app.add_typer(dead_letters, name="dead-letters")

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from chatlib.lab.tables import words
-
-if TYPE_CHECKING:
-    from pandas.io.formats.style import Styler
+from chatlib.lab.tables import Words
 
 __all__ = ["machine"]
 
 MARKS = {"ok": "✔", "warning": "!", "problem": "✘"}
 
 
-def machine() -> Styler:
+def machine() -> Words:
     """One row for each thing that was looked at: ✔ right, ! stops a part of the course, ✘ stops all of it; and then what to do."""
     import pandas as pd
 
     from chatlib.doctor import examine
 
     rows = [(each.check, MARKS[each.state], "" if each.state == "ok" else f"{each.found}. {each.fix}") for each in examine()]
-    return words(pd.DataFrame(rows, columns=["what", "state", "what to do"]))
+    return Words(pd.DataFrame(rows, columns=["what", "state", "what to do"]))

@@ -191,12 +191,13 @@ def depth_chart(lesson: Lesson, depth: Depth, title: str) -> Figure:
     """How many messages waited, over the seconds since the first sample; faults are shaded."""
     import plotly.graph_objects as go
 
-    points = list(depth.points)
+    points = _corners(depth.points)
     zero = points[0][0] if points else 0.0
     end = points[-1][0] - zero if points else 1.0
-    figure = _figure(title, 320, showlegend=False)
+    figure = _figure(title, 340, showlegend=False)
+    figure.update_layout(margin={"t": 80})
     figure.add_trace(
-        go.Scatter(x=[at - zero for at, _ in points], y=[count for _, count in points], mode="lines", fill="tozeroy",
+        go.Scatter(x=[round(at - zero, 3) for at, _ in points], y=[count for _, count in points], mode="lines", fill="tozeroy",
                    line={"shape": "hv", "color": "#2b6cb0", "width": 2})
     )  # fmt: skip
     for number, (name, began, ended) in enumerate(spans(lesson.history)):
@@ -204,11 +205,22 @@ def depth_chart(lesson: Lesson, depth: Depth, title: str) -> Figure:
         if last > 0:
             figure.add_vrect(
                 x0=max(first, 0), x1=last, fillcolor=FAULT, line_width=0, layer="below",
-                annotation_text=name, annotation_position="top left", annotation_yshift=-16 * (number % 2), annotation_font={"size": 12, "color": "#a11"},
+                annotation_text=name, annotation_position="top left", annotation_yanchor="bottom", annotation_yshift=15 * (number % 2),
+                annotation_font={"size": 12, "color": "#a11"},
             )  # fmt: skip
     figure.update_xaxes(title="seconds", range=[0, end])
     figure.update_yaxes(title="messages waiting", rangemode="tozero")
     return figure
+
+
+def _corners(points: Sequence[tuple[float, int]]) -> list[tuple[float, int]]:
+    """The samples at which something changed, the first and the last: a lesson may be left open for an hour."""
+    last = len(points) - 1
+    return [
+        point
+        for number, point in enumerate(points)
+        if number in (0, last) or point[1] != points[number - 1][1] or point[1] != points[number + 1][1]
+    ]
 
 
 def till_chart(till: Till, title: str) -> Figure:

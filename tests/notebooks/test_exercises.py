@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 
-from chatlib.lab import Bank, check, start_lesson
+from chatlib.lab import Bank, check
 from chatlib.lab.lesson import Lesson
 from chatlib.received import ReceivedMessage
 from chatlib.sent import SentMessage
 from chatlib.user import ChatUser
-
-
-@pytest.fixture(scope="module")
-def lesson() -> Iterator[Lesson]:
-    with start_lesson("01") as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -167,11 +161,3 @@ def test_a_letter_that_arrived_is_not_hopeless(lesson: Lesson) -> None:
     ann = lesson.chat.user("ann")
     refused("2.4", ann.send("@ann", "to myself"), why="the broker took it", evidence="@ann")
     refused("2.4", "a text", why="what send() returned", evidence="a text")
-
-
-def test_a_closed_lesson_asks_for_the_setup_cell() -> None:
-    with start_lesson("00"):
-        pass
-    result = check("0.1", "confirmed")
-    assert result.state == "not yet"
-    assert "setup cell" in result.why

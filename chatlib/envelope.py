@@ -18,7 +18,7 @@ LOST = "lost"  #: the connection broke before a confirm; only told of what is no
 class Outgoing:
     """One publish. `kind` is the AMQP type property, `timestamp` Unix seconds, `user` and `to` are for the log.
 
-    once: after a loss it is not sent again; its owner hears `LOST` and decides.
+    once: after a loss it is not sent again; its owner hears `LOST` and decides. silent: it is nobody's message, and no hop is told.
     """
 
     exchange: str
@@ -33,6 +33,7 @@ class Outgoing:
     user: str = ""
     to: str = ""
     once: bool = False
+    silent: bool = False
     lost: bool = False  # set by the publisher: it waits in line, and must not be written any more
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from chatlib.history import History
 from chatlib.messages import SendMessage
+from chatlib.topology import registration
 
 if TYPE_CHECKING:
     from chatlib.chat import Chat
@@ -42,7 +43,9 @@ class ChatGroup:
 
     def delete_history(self) -> None:
         """Delete what was kept, for good, and keep nothing more. Raises BrokerUnavailable."""
-        self._chat._link.queues.delete(History(self._chat._link, self.name).queue)
+        queues = self._chat._link.queues
+        queues.unbind(registration(self.name))  # first, so that nobody waits for a stream that is gone
+        queues.delete(History(self._chat._link, self.name).queue)
 
     def __repr__(self) -> str:
         return f"<ChatGroup {self.address}>"

@@ -18,13 +18,12 @@ from typing import Final
 from chatlib.envelope import CONFIRMED, Delivery, Outgoing
 from chatlib.errors import BrokerUnavailable, ChatError, DecodeError, OutcomeUnknown, QueueDown
 from chatlib.link import Link
-from chatlib.messages import SendMessage, decode, new_message_id
+from chatlib.messages import MARK, SendMessage, decode, new_message_id
 from chatlib.names import history_queue
 from chatlib.session import Session
 
 __all__ = ["History"]
 
-MARK: Final = "HISTORY_MARK"  # AMQP type of the marks
 PREFETCH: Final = 200  # a stream's consumer must have one; acks are its credit
 PATIENCE: Final = 10.0  # seconds for the stream to come up after a restart of its broker (about 1 s, measured)
 RESENT: Final = 20_000  # ids among which a copy that was sent again is looked for; a sender has 1,000 in flight
@@ -79,7 +78,9 @@ class History:
 
     def _write(self, mark: str) -> bool:
         outcome = SimpleQueue[str]()
-        self.link.publish(Outgoing("", self.queue, b"", mark, MARK, int(time.time()), lambda _, result, __: outcome.put(result)))
+        self.link.publish(
+            Outgoing("", self.queue, b"", mark, MARK, int(time.time()), lambda _, result, __: outcome.put(result), silent=True)
+        )
         try:
             return outcome.get(timeout=self.link.request_timeout) == CONFIRMED
         except Empty:

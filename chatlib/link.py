@@ -55,7 +55,7 @@ class Link:
         self._state = StateBoard(hops)
         self.reconnects = 0  #: how often the link was made anew
 
-        self._publisher = Publisher(settings.window, hops)
+        self._publisher = Publisher(settings.window, hops, lambda seconds, function: self._io.later(seconds, function))
         self._admin = Admin()
         self._subscriber = Subscriber()
         self.queues = Queues(self._admin, self._request, self._state.rest)  #: declare, count, purge, delete: what a chat asks about queues

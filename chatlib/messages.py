@@ -21,6 +21,7 @@ from chatlib.names import Address, check_group_name, check_user_name
 
 __all__ = [
     "CONTENT_TYPE",
+    "MARK",
     "RECEIVE_MESSAGE",
     "SEND_MESSAGE",
     "VERSION",
@@ -35,6 +36,7 @@ __all__ = [
 
 SEND_MESSAGE: Final = "SEND_MESSAGE"
 RECEIVE_MESSAGE: Final = "RECEIVE_MESSAGE"
+MARK: Final = "HISTORY_MARK"  #: AMQP type of the marks in a history: empty bodies, shown to nobody
 VERSION: Final = 1
 CONTENT_TYPE: Final = "application/json"
 

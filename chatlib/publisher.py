@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from chatlib import events
 from chatlib.connection import Channel
 from chatlib.envelope import CONFIRMED, LOST, REJECTED, RETURNED, Outgoing
 from chatlib.events import Events
+from chatlib.gate import Gate
 from chatlib.tags import Confirms
 
 __all__ = ["Lanes", "Publisher"]
@@ -65,14 +68,18 @@ class Lanes:
 
 
 class Publisher:
-    """window: publishes in flight without a confirm. Order is kept: what was in flight at a loss goes out again first."""
+    """window: publishes in flight without a confirm. Order is kept: what was in flight at a loss goes out again first.
 
-    def __init__(self, window: int, hops: Events) -> None:
+    later(seconds, function): calls it then, on the I/O thread.
+    """
+
+    def __init__(self, window: int, hops: Events, later: Callable[[float, Callable[[], None]], object]) -> None:
         self._window = window
         self._hops = hops
         self._line: deque[Outgoing] = deque()  # any thread appends, the I/O thread takes
         self._in_flight: Confirms[Outgoing] = Confirms()
         self._lanes = Lanes()
+        self._gate = Gate(lambda probe: self._write(probe) if self._lanes.enter(probe) else None, later)
         self._returned: dict[tuple[str, str], str] = {}  # (message id, exchange) -> why; the confirm follows the return
         self._channel: Channel | None = None
         self.blocked = False
@@ -96,6 +103,7 @@ class Publisher:
         self._channel = None
         self._returned.clear()
         self._lanes.clear()
+        self._gate.reset()
         unconfirmed = self._in_flight.drain()
         self._line.extendleft(reversed(unconfirmed))
         for outgoing in unconfirmed:
@@ -110,25 +118,34 @@ class Publisher:
         channel, line, in_flight = self._channel, self._line, self._in_flight
         if channel is None or self.blocked:
             return
-        wanted, enter = self._hops.wanted, self._lanes.enter
+        enter, lets = self._lanes.enter, self._gate.lets
         while line and len(in_flight) < self._window and channel.is_open:
             outgoing = line[0]
             if outgoing.lost:
                 line.popleft()
                 continue
-            if not enter(outgoing):
+            if not lets(outgoing):
+                self._gate.ask(itertools.islice(line.copy(), self._window))
                 break  # a confirm that must come calls this again
+            if not enter(outgoing):
+                break  # the same
             line.popleft()
-            tag = in_flight.add(outgoing)
-            try:
-                channel.publish(outgoing)
-            except ValueError as exc:  # it would fail at every attempt, and hold up all others
-                in_flight.take_back(tag)
-                self._lanes.leave(outgoing)
-                self._tell(outgoing, REJECTED, str(exc))
-                continue
-            if wanted:
-                self._emit(events.SENT, outgoing)
+            self._write(outgoing)
+
+    def _write(self, outgoing: Outgoing) -> None:
+        channel = self._channel
+        if channel is None or not channel.is_open:
+            return
+        tag = self._in_flight.add(outgoing)
+        try:
+            channel.publish(outgoing)
+        except ValueError as exc:  # it would fail at every attempt, and hold up all others
+            self._in_flight.take_back(tag)
+            self._lanes.leave(outgoing)
+            self._tell(outgoing, REJECTED, str(exc))
+            return
+        if self._hops.wanted:
+            self._emit(events.SENT, outgoing)
 
     def on_return(self, message_id: str, exchange: str, why: str) -> None:
         """No queue took it; its confirm comes next."""
@@ -155,4 +172,6 @@ class Publisher:
             _log.exception("the outcome of message_id=%s could not be told", outgoing.message_id)
 
     def _emit(self, hop: str, outgoing: Outgoing, reason: str = "") -> None:
+        if outgoing.silent:
+            return
         self._hops.emit(hop, outgoing.message_id, user=outgoing.user, to=outgoing.to, kind=outgoing.kind, reason=reason)

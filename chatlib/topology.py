@@ -8,6 +8,7 @@
     chat.receipts  direct   key = sender  -> receipts.<sender>  RECEIVE_MESSAGE
     retry.<ms>     fanout                 -> retry.<ms>         waits there (a quorum queue), then goes on to retries.<user>
     chat.dead      fanout                 -> dead-letters       what failed for good or could not be read
+    chat.histories direct   key = group   -> histories          which groups keep a history; what gets there is thrown away
 
 Everything is durable. RabbitMQ does the fan-out, in one hop: a message to a group is published once.
 Direct exchanges, because a group's key is matched exactly and they fan out faster than topic exchanges.
@@ -24,6 +25,7 @@ __all__ = [
     "BASE",
     "DEAD",
     "GROUPS",
+    "HISTORIES",
     "LAST_WORD",
     "RECEIPTS",
     "SETTLING",
@@ -40,6 +42,7 @@ __all__ = [
     "of_retries",
     "of_retry",
     "of_user",
+    "registration",
 ]
 
 QueueType = Literal["classic", "quorum", "stream"]
@@ -94,6 +97,8 @@ USERS: Final = Exchange("chat.users")
 GROUPS: Final = Exchange("chat.groups")
 RECEIPTS: Final = Exchange("chat.receipts")
 DEAD: Final = Exchange("chat.dead", "fanout")
+HISTORIES: Final = Exchange("chat.histories")
+REGISTER: Final = "histories"  # a queue without room: to be bound to it says something, to be in it is impossible
 
 
 DELIVERIES: Final = 2**31 - 1
@@ -120,6 +125,8 @@ BASE: Final[tuple[Declaration, ...]] = (
     GROUPS,
     RECEIPTS,
     DEAD,
+    HISTORIES,
+    _queue(REGISTER, "classic", max_length=0),
     _queue(DEAD_LETTERS, "classic"),
     Binding(DEAD.name, DEAD_LETTERS),
 )
@@ -183,4 +190,9 @@ def of_history(group: str, *, max_age: str, max_bytes: int) -> tuple[Declaration
     """
     segment = max(1_000_000, min(50_000_000, max_bytes // 10))
     stream = _queue(history_queue(group), "stream", max_age=max_age, max_length_bytes=max_bytes, stream_max_segment_size_bytes=segment)
-    return (stream, Binding(GROUPS.name, stream.name, escape(group)), mark_of(stream.name))
+    return (stream, Binding(GROUPS.name, stream.name, escape(group)), registration(group), mark_of(stream.name))
+
+
+def registration(group: str) -> Binding:
+    """The binding that says that `group` (bare name) keeps a history: see `chatlib.gate`."""
+    return Binding(HISTORIES.name, REGISTER, escape(group))

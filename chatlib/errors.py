@@ -48,6 +48,7 @@ __all__ = [
     "ChatClosed",
     "ChatError",
     "DecodeError",
+    "FaultError",
     "InboxFull",
     "InvalidAddress",
     "InvalidContent",
@@ -203,3 +204,7 @@ class ManagementError(ChatError):
     def __init__(self, message: str, status: int) -> None:
         self.status = status
         super().__init__(message)
+
+
+class FaultError(ChatError):
+    """A fault of `chatlib.faults` could not be made here, or could not be healed; the text says what to do."""

@@ -27,6 +27,7 @@
       ChatClosed                 definite: the chat or the user was closed
       ManagementUnreachable      definite: the management API did not answer
       ManagementError            definite: the management API answered no; carries the status
+      FaultError                 definite: a fault could not be made here, or could not be healed
 
 An error is *definite* when what was asked for did not happen and never will by itself.
 Where that is in doubt, `definite` is False: do not send the same content again under a new id,

@@ -25,6 +25,7 @@
         OutboxDamaged            definite: the file cannot be read as an outbox
       RateLimited                definite; carries retry_after in seconds
       ChatClosed                 definite: the chat or the user was closed
+      ExtraMissing               definite: an optional package is not installed (also an ImportError)
       ManagementUnreachable      definite: the management API did not answer
       ManagementError            definite: the management API answered no; carries the status
       FaultError                 definite: a fault could not be made here, or could not be healed
@@ -49,6 +50,7 @@ __all__ = [
     "ChatClosed",
     "ChatError",
     "DecodeError",
+    "ExtraMissing",
     "FaultError",
     "InboxFull",
     "InvalidAddress",
@@ -193,6 +195,10 @@ class RateLimited(ChatError):
 
 class ChatClosed(ChatError):
     """The chat was closed; make a new one with `chatlib.connect`."""
+
+
+class ExtraMissing(ChatError, ImportError):
+    """A package that only a part of chatlib needs is not installed; the text names the extra that brings it."""
 
 
 class ManagementUnreachable(ChatError):

@@ -55,7 +55,16 @@ class Management:
         """The JSON that GET /api/<path> answers."""
         return self._request("GET", path, params=parameters)
 
-    def _request(self, method: str, path: str, **options: Any) -> Any:
+    def health(self, check: str) -> Any:
+        """What the health check at /api/health/checks/<check> answers, whether it passes or fails (503)."""
+        return self._request("GET", f"health/checks/{check}", also=503)
+
+    def delete(self, path: str, *, reason: str = "") -> None:
+        """DELETE /api/<path>. reason: what a connection that is closed by it is told."""
+        self._request("DELETE", path, headers={"X-Reason": reason} if reason else {})
+
+    def _request(self, method: str, path: str, *, also: int = 0, **options: Any) -> Any:
+        """also: a status that is an answer here, though it looks like an error."""
         try:
             response = self._http.request(method, path, **options)
         except httpx.HTTPError as exc:
@@ -63,10 +72,13 @@ class Management:
                 f"no answer from the management API at {self.url} ({type(exc).__name__}): "
                 "is the broker up, with the plugin rabbitmq_management?"
             ) from exc
-        if response.is_error:
+        if response.is_error and response.status_code != also:
             meaning = MEANINGS.get(response.status_code, response.text[:200])
             raise ManagementError(f"{method} {path} at {self.url}: {response.status_code}, {meaning}", response.status_code)
-        return response.json() if response.content else None
+        try:
+            return response.json() if response.content else None
+        except ValueError as exc:  # cut off in the middle: it went down while it answered
+            raise ManagementUnreachable(f"the answer of the management API at {self.url} is no JSON: is another service there?") from exc
 
     def in_vhost(self, kind: str, *rest: str) -> str:
         """Path of `kind` in our virtual host, every part quoted: `in_vhost("queues", "inbox.bob")` is "queues/%2F/inbox.bob"."""

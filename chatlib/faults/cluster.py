@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from chatlib.brokers.base import Broker
-from chatlib.faults.fault import Fault
+from chatlib.brokers.base import Broker, BrokerState
+from chatlib.faults.brokers import require_running
+from chatlib.faults.fault import Fault, impossible, inflict
 
 __all__ = ["Cluster", "node_down", "node_frozen", "partition"]
 
@@ -38,15 +39,44 @@ class Cluster(Protocol):
 
 
 def node_down(cluster: Cluster, node: int) -> Fault:
-    """SIGKILL to one node. Healed: it is up again and back in the cluster."""
-    raise NotImplementedError
+    """SIGKILL to one node. Healed: it is up again and back in the cluster.
+
+    node: counted from 0. Raises FaultError for one that is not there, or does not run; and so do the others.
+    """
+    target, broker = _node(cluster, node)
+    require_running("node_down", broker, target=target)
+    return inflict("node_down", target, lambda: cluster.kill(node), seen=lambda: not broker.is_running, heal=lambda: cluster.start(node))
 
 
 def node_frozen(cluster: Cluster, node: int) -> Fault:
-    """Freeze one node: the others notice when its heartbeats stay away. Healed: it runs again."""
-    raise NotImplementedError
+    """Freeze one node: the others notice when its heartbeats stay away. Healed: it runs again; one that died meanwhile is left so."""
+    target, broker = _node(cluster, node)
+    require_running("node_frozen", broker, target=target)
+    if broker.state is BrokerState.FROZEN:
+        raise impossible("node_frozen", target, "it is frozen already: heal that fault, or thaw() it, first")
+    return inflict(
+        "node_frozen",
+        target,
+        lambda: cluster.freeze(node),
+        seen=lambda: broker.state is BrokerState.FROZEN,
+        heal=lambda: cluster.thaw(node),
+    )
 
 
 def partition(cluster: Cluster, one: Sequence[int], other: Sequence[int]) -> Fault:
-    """Split the network between two groups of nodes. Healed: every node sees every other again."""
-    raise NotImplementedError
+    """Split the network between two groups of nodes, for example `[0, 1], [2]`. Healed: every node sees every other again."""
+    sides = [sorted(set(side)) for side in (one, other)]
+    target = " | ".join(f"node{'s' if len(side) > 1 else ''} {', '.join(map(str, side))}" for side in sides)
+    if not all(sides) or set(sides[0]) & set(sides[1]):
+        raise impossible("partition", target or "nothing", "two groups of nodes without one in common are needed, such as [0, 1], [2]")
+    for node in (*sides[0], *sides[1]):
+        require_running("partition", _node(cluster, node)[1], target=f"node {node}")
+    return inflict("partition", target, lambda: cluster.partition(*sides), seen=lambda: True, heal=cluster.heal)
+
+
+def _node(cluster: Cluster, node: int) -> tuple[str, Broker]:
+    """What to call it, and the node itself."""
+    nodes = cluster.nodes
+    if not 0 <= node < len(nodes):
+        raise impossible("break", f"node {node}", f"this cluster has the nodes 0 to {len(nodes) - 1}")
+    return f"node {node}", nodes[node]

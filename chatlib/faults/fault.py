@@ -194,9 +194,9 @@ def inflict(
     return Fault(name, target, heal, began=began, detail=detail)
 
 
-def instant(name: str, target: str, *, count: int | None = None, detail: str = "") -> Fault:
-    """The fault that has just happened and leaves nothing to heal."""
-    return Fault(name, target, count=count, detail=detail)
+def instant(name: str, target: str, *, count: int | None = None, at: float | None = None) -> Fault:
+    """The fault that has happened (`at`, by default now) and leaves nothing to heal."""
+    return Fault(name, target, began=at, count=count)
 
 
 def impossible(name: str, target: str, why: object) -> FaultError:

@@ -24,6 +24,7 @@ from chatlib.chat import Chat, connect
 from chatlib.checker import check
 from chatlib.errors import BrokerNotInstalled, BrokerStartFailed, ChatError
 from chatlib.events import FAULT_BEGAN, FAULT_ENDED, JOINED, LEFT, SENT, STORED, Event, Events
+from chatlib.faults import recording
 from chatlib.recorder import Recorder
 from chatlib.settings import Settings
 from chatlib.verdict import Verdict
@@ -49,6 +50,7 @@ class Lesson:
     """Made by `start_lesson`. A context manager.
 
     broker: started, private, and broken by nobody else. recorder: has every hop of every chat of this lesson.
+    faults: every fault of `chatlib.faults` since the lesson began; the charts mark them.
     """
 
     def __init__(self, number: str, broker: Broker, settings: Settings | None = None) -> None:
@@ -59,6 +61,7 @@ class Lesson:
         self._faults = Events()
         self._faults.listen(self.recorder)
         self._end = contextlib.ExitStack()
+        self.faults = self._end.enter_context(recording(self.recorder))
         self._log = _LogLines()
         self._end.callback(_close_broker, broker)
         self._end.callback(self._log.uninstall)

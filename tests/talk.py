@@ -1,0 +1,79 @@
+"""Somebody who talks all the time: what a fault has to hit, recorded from the first word to the last and judged by the checker."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+import chatlib
+from chatlib import Recorder, SentMessage, Settings, Verdict
+from chatlib.faults import recording
+from tests.support import wait_until
+
+__all__ = ["Talk"]
+
+PAUSE = 0.003  # seconds between two messages
+
+
+class Talk:
+    """ann talks to bob over one chat, on a thread of her own, from the beginning of `with` until `verdict()`.
+
+    way: what `chatlib.connect` takes. states: all that the link was, with reasons. faults: those that began meanwhile.
+    """
+
+    def __init__(self, way: Any, unique: Callable[[str], str], settings: Settings | None = None) -> None:
+        self._recorder = Recorder()
+        self._recording = recording(self._recorder)
+        self.faults = self._recording.__enter__()
+        self.chat = chatlib.connect(way, settings=settings, on_event=self._recorder)
+        self.states: list[tuple[str, str]] = []
+        self.chat.on_state(lambda state, reason: self.states.append((state.value, reason)))
+        self.ann, self.bob = self.chat.user(unique("ann")), self.chat.user(unique("bob"))
+        self.sent: list[SentMessage] = []
+        self.handled: list[str] = []
+        self.bob.on_message(lambda message: self.handled.append(message.content))
+        self._enough = threading.Event()
+        self._thread = threading.Thread(target=self._talk)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self.goes_on("at the beginning")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._enough.set()
+        self._thread.join(15)
+        self._recording.__exit__(None, None, None)
+        self.chat.close(0 if error else 5)
+
+    def _talk(self) -> None:
+        while not self._enough.wait(PAUSE):
+            self.sent.append(self.ann.send(self.bob.address, str(len(self.sent))))
+
+    def was(self, state: str) -> bool:
+        """Whether the link was in this state since the beginning."""
+        return any(seen == state for seen, _ in self.states)
+
+    def goes_on(self, when: str, count: int = 20) -> None:
+        """Return when so many of the messages from now on are handled."""
+        goal = len(self.sent) + count
+        wait_until(lambda: len(self.handled) >= goal, 40, f"messages get through {when}")
+
+    def stalls(self, when: str, count: int = 20) -> None:
+        """Return when so many messages wait for their confirm, and none comes."""
+        wait_until(lambda: self.chat.unconfirmed >= count, 20, f"messages pile up {when}")
+
+    def verdict(self) -> Verdict:
+        """Stop talking, drain, and judge; it is made sure that the history is that of all who were here."""
+        self._enough.set()
+        self._thread.join(15)
+        assert not self._thread.is_alive()
+        assert self.chat.flush(40), f"{self.chat.unconfirmed} messages are not confirmed, the link is {self.chat.state}"
+        wait_until(lambda: len(self.handled) >= len(self.sent), 40, "everything is handled")
+        verdict = self._recorder.verdict()
+        assert verdict.attempted == verdict.confirmed == len(self.sent) > 0
+        hops = [event["hop"] for event in self._recorder.events]
+        assert hops.count("fault.began") == hops.count("fault.ended") == len(self.faults)
+        return verdict

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from chatlib.cli.broker import app as broker
+from chatlib.cli.chaos import chaos
 from chatlib.cli.chat import chat
 from chatlib.cli.common import described
 from chatlib.cli.dead_letters import app as dead_letters
@@ -47,5 +48,6 @@ def main(
 app.command(help=described(doctor))(doctor)
 app.command(help=described(replay))(replay)
 app.command(help=described(chat))(chat)
+app.command(help=described(chaos))(chaos)
 app.add_typer(broker, name="broker")
 app.add_typer(dead_letters, name="dead-letters")

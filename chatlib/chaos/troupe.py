@@ -1,0 +1,223 @@
+"""The processes of a chaos run: started, told, killed, started again, and ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any, Final
+
+from chatlib import faults
+from chatlib.chaos.actor import Options
+from chatlib.chaos.cast import Cast, Role
+from chatlib.faults import Fault
+
+__all__ = ["ACTOR", "Player", "Troupe"]
+
+ACTOR: Final = (sys.executable, "-m", "chatlib.chaos.actor")
+POLITE: Final = 20.0  # seconds for a process that was told to end
+
+
+class Player:
+    """One role, and the processes that play it one after the other. Thread-safe."""
+
+    def __init__(self, role: Role, options: Callable[[int], Options], log: Path, command: Sequence[str]) -> None:
+        self.role = role
+        self.lives = 0
+        self.state: dict[str, Any] = {}  #: what the process told last
+        self.deaths: list[str] = []  #: of processes that ended by themselves
+        self._options = options
+        self._log = log
+        self._command = list(command)
+        self._lock = threading.RLock()
+        self._process: subprocess.Popen[str] | None = None
+        self._sent = self._handled = 0  # by those who are dead
+
+    def start(self) -> None:
+        """Start the next life."""
+        with self._lock:
+            options = self._options(self.lives).to_json()
+            self.lives += 1
+            self.state = {}
+            with self._log.open("ab") as log:
+                self._process = subprocess.Popen(
+                    [*self._command, options],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    text=True,
+                    start_new_session=True,  # Ctrl-C is for whoever started them, who ends them in order
+                )
+            assert self._process.stdout
+            threading.Thread(target=self._hear, args=(self._process, self._process.stdout), daemon=True).start()
+
+    def _hear(self, process: subprocess.Popen[str], lines: IO[str]) -> None:
+        with contextlib.suppress(ValueError, OSError):  # the end of a line that SIGKILL cut off; a pipe that was closed
+            for line in lines:
+                state = json.loads(line)
+                with self._lock:
+                    if process is self._process:
+                        self.state = state
+
+    def kill(self) -> Fault:
+        """SIGKILL."""
+        with self._lock:
+            assert self._process
+            fault = faults.kill_process(self._process)
+            self._bury()
+            return fault
+
+    def _bury(self) -> None:
+        """The process has ended: what it did counts on."""
+        process, self._process = self._process, None
+        self._sent, self._handled = self.sent, self.handled
+        self.state = {}
+        if process is not None:
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                with contextlib.suppress(OSError):
+                    assert pipe
+                    pipe.close()
+
+    def look(self) -> None:
+        """Has it ended by itself? That must not be; it is noted, and the next life started."""
+        with self._lock:
+            process = self._process
+            if process is None or process.poll() is None:
+                return
+            last = [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()][-1:]
+            self.deaths.append(f"{self.role.name} ended by itself (status {process.returncode}): {' '.join(last)}")
+            self._bury()
+            self.start()
+
+    def tell(self, command: str) -> None:
+        """A line to the process; it does not matter if it is dying."""
+        with self._lock, contextlib.suppress(OSError, ValueError):
+            if self._process is not None:
+                assert self._process.stdin
+                self._process.stdin.write(command + "\n")
+                self._process.stdin.flush()
+
+    @property
+    def sent(self) -> int:
+        """Messages that were accepted by `send`, about."""
+        return self._sent + int(self.state.get("sent", 0))
+
+    @property
+    def handled(self) -> int:
+        """Messages that were handled, about."""
+        return self._handled + int(self.state.get("handled", 0))
+
+    def is_idle(self, seconds: float) -> bool:
+        """Whether it has nothing unconfirmed, does nothing more by itself, and nothing happened in it for so long."""
+        state = self.state
+        return bool(state) and state["settled"] and not state["unconfirmed"] and state["idle"] >= seconds and state["link"] == "connected"
+
+    def end(self, deadline: float) -> bool:
+        """Told to end; returns whether it did, in order, by `deadline` (of `time.monotonic`), else it is killed."""
+        with self._lock:
+            process = self._process
+            if process is None:
+                return True
+            self.tell("end")
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+            ended = process.wait() == 0
+            self._bury()
+            return ended
+
+
+class Troupe:
+    """All of them. A context manager: nobody is left running.
+
+    folder: where histories, data and logs go. urls(role): the broker's addresses, by the path of that role.
+    command: what runs an actor; its options are added.
+    """
+
+    def __init__(
+        self, cast: Cast, folder: Path, urls: Callable[[str], list[str]], *, seed: int, rate: float, command: Sequence[str] = ACTOR
+    ) -> None:
+        self.cast = cast
+        self.quiet = False
+        self._folder, self._urls, self._seed = folder, urls, seed
+        self._rate = rate / max(1, sum(bool(role.senders) for role in cast.roles))
+        for name in ("history", "data", "logs"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        self.players = {role.name: Player(role, self._options(role), folder / "logs" / f"{role.name}.log", command) for role in cast.roles}
+
+    def _options(self, role: Role) -> Callable[[int], Options]:
+        def options(life: int) -> Options:
+            return Options(
+                name=role.name,
+                life=life,
+                seed=self._seed,
+                urls=self._urls(role.name),
+                senders=list(role.senders),
+                receivers=list(role.receivers),
+                addresses=list(self.cast.addresses),
+                members={group: list(members) for group, members in self.cast.members.items()},
+                rate=self._rate,
+                data_dir=str(self._folder / "data" / role.name),
+                history=str(self._folder / "history" / f"{role.name}.jsonl"),
+                moves=str(self._folder / "data" / f"{role.name}.moves"),
+                quiet=self.quiet,
+            )
+
+        return options
+
+    def start(self) -> None:
+        """Everybody's first life."""
+        for player in self.players.values():
+            player.start()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether all of them have told something: they are connected."""
+        self.look()
+        return all(player.state for player in self.players.values())
+
+    def look(self) -> None:
+        """See whether somebody has ended who should not have."""
+        for player in self.players.values():
+            player.look()
+
+    def be_quiet(self) -> None:
+        """No more messages; everybody online."""
+        self.quiet = True
+        for player in self.players.values():
+            player.tell("quiet")
+
+    def is_idle(self, seconds: float) -> bool:
+        """Whether nothing has happened to anybody for so long."""
+        return all(player.is_idle(seconds) for player in self.players.values())
+
+    @property
+    def deaths(self) -> list[str]:
+        """Of those who ended by themselves."""
+        return [death for player in self.players.values() for death in player.deaths]
+
+    def count(self, what: str) -> int:
+        """The sum of "sent", "handled" or "unconfirmed", about."""
+        if what == "unconfirmed":
+            return sum(int(player.state.get(what, 0)) for player in self.players.values())
+        return sum(getattr(player, what) for player in self.players.values())
+
+    def end(self) -> list[str]:
+        """End everybody; the names of those who had to be killed for it. Idempotent."""
+        for player in self.players.values():
+            player.tell("end")
+        deadline = time.monotonic() + POLITE
+        return [name for name, player in self.players.items() if not player.end(deadline)]
+
+    def __enter__(self) -> Troupe:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Protocol, cast
 
 from chatlib.brokers.base import Broker, BrokerState
-from chatlib.errors import FaultError, ManagementError, ManagementUnreachable
+from chatlib.errors import ChatError, FaultError
 from chatlib.faults.brokers import require_running
 from chatlib.faults.fault import impossible
 from chatlib.management import Management
@@ -25,12 +25,16 @@ class HasTools(Protocol):
 @contextlib.contextmanager
 def api_of(name: str, target: str, broker: Broker) -> Iterator[Management]:
     """The broker's management API for the fault `name`. Raises FaultError where it is not there or says no."""
-    if not broker.management_url:
-        raise impossible(name, target, "the broker publishes no management API: publish port 15672, with the plugin rabbitmq_management")
     try:
+        if not broker.management_url:
+            raise impossible(
+                name, target, "the broker publishes no management API: publish port 15672, with the plugin rabbitmq_management"
+            )
         with Management(broker.management_url, login=broker.url) as management:
             yield management
-    except (ManagementUnreachable, ManagementError) as error:
+    except FaultError:
+        raise
+    except ChatError as error:
         raise impossible(name, target, error) from error
 
 

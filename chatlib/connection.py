@@ -22,6 +22,7 @@ from chatlib.batching import BatchingTransport
 from chatlib.envelope import Delivery, Outgoing
 from chatlib.errors import ChatError
 from chatlib.explain import explain
+from chatlib.frames import publish_frames
 from chatlib.topology import Binding, Declaration, Exchange
 
 __all__ = ["Channel", "Connection", "IOThread"]
@@ -190,6 +191,8 @@ class Channel:
 
     def __init__(self, channel: Any) -> None:
         self._amqp = channel
+        self._body_limit: int = channel.connection._body_max_length
+        self._write: Callable[[list[bytes]], None] = channel.connection._output_marshaled_frames
         self._getting = False
         self._on_get: Callable[[Delivery | None], None] = lambda _: None
 
@@ -217,6 +220,9 @@ class Channel:
 
     def publish(self, outgoing: Outgoing) -> None:
         """Persistent and mandatory, always. Raises ValueError for what cannot be encoded; nothing was written then."""
+        if outgoing.headers is None and outgoing.content_type is not None and len(outgoing.body) <= self._body_limit:
+            self._write([publish_frames(self._amqp.channel_number, outgoing)])
+            return
         properties = pika.BasicProperties(
             content_type=outgoing.content_type,
             delivery_mode=2,
@@ -246,12 +252,11 @@ class Channel:
         self, queue: str, tag: str, epoch: int, on_delivery: Callable[[Delivery], None], arguments: dict[str, Any] | None = None
     ) -> None:
         """Start the consumer `tag`; deliveries carry `epoch`."""
-        self._amqp.basic_consume(
-            queue,
-            lambda _, method, properties, body: on_delivery(_delivery(epoch, queue, method, properties, body)),
-            consumer_tag=tag,
-            arguments=arguments,
-        )
+
+        def delivered(_: Any, method: Any, properties: Any, body: bytes) -> None:
+            on_delivery(_delivery(epoch, queue, method, properties, body))
+
+        self._amqp.basic_consume(queue, delivered, consumer_tag=tag, arguments=arguments)
 
     def get(self, queue: str, on_answer: Callable[[Delivery | None], None]) -> None:
         """Ask for one message; `on_answer(delivery)`, or None if the queue is empty. One at a time."""

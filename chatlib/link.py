@@ -102,8 +102,8 @@ class Link:
 
     def publish(self, outgoing: Outgoing) -> None:
         """Write it when the window has room; it is written again after every loss until its outcome is known."""
-        self._publisher.publish(outgoing)
-        self._wake()
+        if self._publisher.publish(outgoing):
+            self._wake()
 
     def ack(self, delivery: Delivery) -> None:
         """Done with it. Nothing happens if its connection is gone: the broker will hand it out again."""

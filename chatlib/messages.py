@@ -71,18 +71,12 @@ class SendMessage:
 
     def encode(self) -> bytes:
         """The JSON object as UTF-8 bytes."""
-        return _dump(
-            {
-                "type": SEND_MESSAGE,
-                "version": VERSION,
-                "message_id": self.message_id,
-                "sender_id": self.sender_id,
-                "group_id": self.group_id,
-                "recipient_id": self.recipient_id,
-                "content": self.content,
-                "timestamp": _iso(self.timestamp),
-            }
-        )
+        group, recipient = self.group_id, self.recipient_id
+        return (  # by hand: json's encoder takes three times as long for a dictionary, and every message passes here
+            f'{{"type":"{SEND_MESSAGE}","version":{VERSION},"message_id":{_quote(self.message_id)},"sender_id":{_quote(self.sender_id)},'
+            f'"group_id":{"null" if group is None else _quote(group)},"recipient_id":{"null" if recipient is None else _quote(recipient)},'
+            f'"content":{_quote(self.content)},"timestamp":"{_iso(self.timestamp)}"}}'
+        ).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,22 +101,13 @@ class ReceiveMessage:
 
     def encode(self) -> bytes:
         """The JSON object as UTF-8 bytes."""
-        return _dump(
-            {
-                "type": RECEIVE_MESSAGE,
-                "version": VERSION,
-                "recipient_id": self.recipient_id,
-                "message_id": self.message_id,
-                "read_status": self.read_status,
-            }
-        )
+        return (
+            f'{{"type":"{RECEIVE_MESSAGE}","version":{VERSION},"recipient_id":{_quote(self.recipient_id)},'
+            f'"message_id":{_quote(self.message_id)},"read_status":"{self.read_status}"}}'
+        ).encode()
 
 
-_dump_str = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
-
-def _dump(fields: dict[str, Any]) -> bytes:
-    return _dump_str(fields).encode()
+_quote = json.JSONEncoder(ensure_ascii=False).encode  # of a string: what JSON calls a string
 
 
 def _iso(moment: datetime) -> str:

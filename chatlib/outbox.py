@@ -13,12 +13,13 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from typing import Final
 
 from chatlib import events
 from chatlib.envelope import CONFIRMED, REJECTED, Outgoing
 from chatlib.errors import ChatClosed, ChatError, DecodeError, InboxFull, OutboxFull, Unroutable
 from chatlib.events import Events
-from chatlib.link import Link
+from chatlib.link import Link, LinkState
 from chatlib.messages import SEND_MESSAGE, SendMessage, check_content, compose, decode, new_message_id
 from chatlib.names import escape, parse_address
 from chatlib.sent import SentMessage, SentState
@@ -30,6 +31,8 @@ from chatlib.workers import Workers
 __all__ = ["Outbox"]
 
 _log = logging.getLogger("chatlib.outbox")
+PACE: Final = 0.1  # seconds; see `Outbox._keep_pace`
+
 _address = lru_cache(maxsize=4096)(parse_address)
 
 
@@ -61,6 +64,7 @@ class Outbox:
         self._on_accepted = on_accepted
         self._lock = threading.Lock()
         self._closed = False
+        self._keeps_pace = True
         self._settled: deque[str] = deque()  # outcomes known, not yet taken out of the store
         self._tidy = workers.serial(self._forget_settled)
         self._refused: dict[SentMessage, None] = {}  # by the broker; it is being found out whose inbox is full
@@ -118,15 +122,29 @@ class Outbox:
 
     def _wait_for_room(self, count: int) -> None:
         """Back-pressure: with a full outbox `send` waits, and then refuses."""
-        limit = self._settings.outbox_limit
+        unconfirmed, limit = self._link.unconfirmed, self._settings.outbox_limit
         if count > limit:
             raise OutboxFull(f"{count:,} messages at once do not fit in an outbox of {limit:,}: nothing was accepted; send fewer at a time")
-        if self._link.unconfirmed + count <= limit or self._link.wait_for_room(limit - count + 1, self._settings.send_timeout):
+        self._keep_pace(unconfirmed)
+        if unconfirmed + count <= limit or self._link.wait_for_room(limit - count + 1, self._settings.send_timeout):
             return
         raise OutboxFull(
             f"{self._link.unconfirmed:,} messages wait for the broker (the link is {self._link.state.value}) and Settings.outbox_limit is "
             f"{limit:,}: nothing was accepted; send again when the broker is back"
         )
+
+    def _keep_pace(self, unconfirmed: int) -> None:
+        """Let the link work while somebody sends without a pause.
+
+        A thread that never rests keeps Python's interpreter to itself, the link's thread gets its turn every 5 ms, and nothing is on
+        the wire until the last `send` (measured: 20,000 sends at 12,500/s, and at 16,000/s with this). So when two windows have no confirm,
+        `send` waits until one and a half have none, for at most `PACE`; not again while the broker is silent, nor while there is none.
+        """
+        window = self._settings.window
+        if unconfirmed < 2 * window:
+            self._keeps_pace = True
+        elif self._keeps_pace and self._link.state is LinkState.CONNECTED:
+            self._keeps_pace = self._link.wait_for_room(window + window // 2, PACE)
 
     def _on_outcome(self, sent: SentMessage, result: str, why: str) -> None:
         """On the I/O thread: the broker has spoken."""

@@ -89,9 +89,13 @@ class Publisher:
         """Publishes that wait for their turn or for a confirm."""
         return len(self._line) + len(self._in_flight)
 
-    def publish(self, outgoing: Outgoing) -> None:
-        """Put it in line; it is written again after every loss until its outcome is known. Call `pump` on the I/O thread."""
+    def publish(self, outgoing: Outgoing) -> bool:
+        """Put it in line; it is written again after every loss until its outcome is known.
+
+        Returns whether `pump` is to be called, on the I/O thread: with a full window the next confirm does that.
+        """
         self._line.append(outgoing)
+        return len(self._in_flight) < self._window
 
     def attach(self, channel: Channel) -> None:
         """A new channel in confirm mode."""

@@ -32,7 +32,7 @@ class StateBoard:
         self.now = LinkState.CONNECTING
         self._hops = hops
         self._changed = threading.Condition()
-        self._waiters = 0  # threads that wait for progress: without any, nobody is told
+        self._awaited: list[Callable[[], bool]] = []  # what threads wait for
         self._watchers: list[Callable[[LinkState, str], None]] = []
 
     @property
@@ -65,20 +65,20 @@ class StateBoard:
         return lambda: self._watchers.remove(watcher) if watcher in self._watchers else None
 
     def tell_waiters(self) -> None:
-        """There was progress: let those who wait look again. Costs next to nothing when nobody waits."""
-        if self._waiters:
+        """There was progress: wake those who wait, if it is enough for one. To wake them at each confirm would cost half the rate."""
+        if self._awaited and any(condition() for condition in tuple(self._awaited)):
             with self._changed:
                 self._changed.notify_all()
 
     def wait_until(self, condition: Callable[[], bool], timeout: float) -> bool:
         """Wait until `condition()`, the end of the link, or for `timeout` seconds; whether the condition holds then."""
         with self._changed:
-            self._waiters += 1
+            self._awaited.append(condition)
             try:
                 self._changed.wait_for(lambda: condition() or self.is_closed, timeout)
                 return condition()
             finally:
-                self._waiters -= 1
+                self._awaited.remove(condition)
 
     def rest(self, seconds: float) -> None:
         """Wait, unless the link is closed meanwhile."""

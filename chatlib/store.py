@@ -23,7 +23,6 @@ __all__ = ["Store"]
 _SCHEMA_VERSION = 1
 _SCHEMA = """
 CREATE TABLE outbox (seq INTEGER PRIMARY KEY, message_id TEXT NOT NULL, body BLOB NOT NULL, at REAL NOT NULL);
-CREATE INDEX outbox_by_id ON outbox (message_id);
 CREATE TABLE receipts (seq INTEGER PRIMARY KEY, receipt_id TEXT NOT NULL, sender TEXT NOT NULL, body BLOB NOT NULL);
 CREATE INDEX receipts_by_id ON receipts (receipt_id);
 CREATE TABLE handled (seq INTEGER PRIMARY KEY, user TEXT NOT NULL, message_id TEXT NOT NULL, attempt INTEGER NOT NULL);
@@ -42,6 +41,7 @@ class Store:
     def __init__(self, data_dir: str | os.PathLike[str], *, sync: bool = False) -> None:
         self.path = Path(data_dir) / "chat.sqlite3"
         self._lock = threading.Lock()
+        self._accepting = threading.Lock()  # rows are numbered in the order in which they are written
         self._pid = os.getpid()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,6 +70,9 @@ class Store:
                 raise OutboxDamaged(self._damaged(f"without the table {', '.join(sorted(missing))}"))
             if self._db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
                 raise OutboxDamaged(self._damaged("the integrity check failed"))
+            # Where each id is: an index in the file would make every commit half as dear again.
+            self._rows: dict[str, int] = dict(self._db.execute("SELECT message_id, seq FROM outbox"))
+            self._last_row: int = max(self._rows.values(), default=0)
         except sqlite3.Error as exc:
             self._db.close()
             raise self._explain(exc) from exc
@@ -127,11 +130,15 @@ class Store:
 
         Raises OutboxFull or OutboxError: then nothing was accepted.
         """
-        self._write("INSERT INTO outbox(message_id, body, at) VALUES (?,?,?)", messages)
+        with self._accepting:
+            rows = [(number, *message) for number, message in enumerate(messages, self._last_row + 1)]
+            self._write("INSERT INTO outbox(seq, message_id, body, at) VALUES (?,?,?,?)", rows)
+            self._last_row += len(rows)
+            self._rows.update([(message_id, number) for number, message_id, _, _ in rows])
 
     def remove(self, message_ids: Iterable[str]) -> None:
         """Their outcome is known: they need not be sent again."""
-        self._write("DELETE FROM outbox WHERE message_id=?", [(message_id,) for message_id in message_ids])
+        self._write("DELETE FROM outbox WHERE seq=?", [(self._rows.pop(message_id, 0),) for message_id in message_ids])
 
     def waiting(self) -> list[tuple[bytes, float]]:
         """What has no outcome yet, in the order of sending: (body, Unix seconds)."""

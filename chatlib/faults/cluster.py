@@ -12,24 +12,24 @@ from chatlib.faults.fault import Fault, impossible, inflict
 __all__ = ["Cluster", "node_down", "node_frozen", "partition"]
 
 
-class Cluster(Protocol):
-    """What these faults need of a LocalCluster or DockerCluster; nodes are numbered from 0."""
+class Cluster(Broker, Protocol):
+    """What these faults need of a LocalCluster or DockerCluster; nodes are numbered from 0, and without one all are meant."""
 
     @property
     def nodes(self) -> Sequence[Broker]:
         """The brokers that it is made of."""
 
     def start(self, node: int | None = None) -> None:
-        """Start one node, or all; returns when it serves, as a member."""
+        """Start one node; returns when it serves, as a member."""
 
     def kill(self, node: int | None = None) -> None:
-        """SIGKILL to one node, or to all."""
+        """SIGKILL to one node."""
 
-    def freeze(self, node: int) -> None:
+    def freeze(self, node: int | None = None) -> None:
         """SIGSTOP to one node."""
 
-    def thaw(self, node: int) -> None:
-        """SIGCONT to one node."""
+    def thaw(self, node: int | None = None) -> None:
+        """SIGCONT to one node; returns when it is back."""
 
     def partition(self, one: Sequence[int], other: Sequence[int]) -> None:
         """No node of one side reaches any of the other."""
@@ -43,40 +43,39 @@ def node_down(cluster: Cluster, node: int) -> Fault:
 
     node: counted from 0. Raises FaultError for one that is not there, or does not run; and so do the others.
     """
-    target, broker = _node(cluster, node)
-    require_running("node_down", broker, target=target)
+    target, broker = _node("node_down", cluster, node)
     return inflict("node_down", target, lambda: cluster.kill(node), seen=lambda: not broker.is_running, heal=lambda: cluster.start(node))
 
 
 def node_frozen(cluster: Cluster, node: int) -> Fault:
     """Freeze one node: the others notice when its heartbeats stay away. Healed: it runs again; one that died meanwhile is left so."""
-    target, broker = _node(cluster, node)
-    require_running("node_frozen", broker, target=target)
+    name = "node_frozen"
+    target, broker = _node(name, cluster, node)
     if broker.state is BrokerState.FROZEN:
-        raise impossible("node_frozen", target, "it is frozen already: heal that fault, or thaw() it, first")
+        raise impossible(name, target, "it is frozen already: heal that fault, or thaw() it, first")
     return inflict(
-        "node_frozen",
-        target,
-        lambda: cluster.freeze(node),
-        seen=lambda: broker.state is BrokerState.FROZEN,
-        heal=lambda: cluster.thaw(node),
+        name, target, lambda: cluster.freeze(node), seen=lambda: broker.state is BrokerState.FROZEN, heal=lambda: cluster.thaw(node)
     )
 
 
 def partition(cluster: Cluster, one: Sequence[int], other: Sequence[int]) -> Fault:
-    """Split the network between two groups of nodes, for example `[0, 1], [2]`. Healed: every node sees every other again."""
-    sides = [sorted(set(side)) for side in (one, other)]
+    """Split the network between two groups that have each node once, such as `[0, 1], [2]`. Healed: every node sees every other again.
+
+    Returns when no node sees any of the other side. Of several partitions the first that is healed ends all.
+    """
+    sides = sorted(set(one)), sorted(set(other))
     target = " | ".join(f"node{'s' if len(side) > 1 else ''} {', '.join(map(str, side))}" for side in sides)
-    if not all(sides) or set(sides[0]) & set(sides[1]):
-        raise impossible("partition", target or "nothing", "two groups of nodes without one in common are needed, such as [0, 1], [2]")
-    for node in (*sides[0], *sides[1]):
-        require_running("partition", _node(cluster, node)[1], target=f"node {node}")
+    if not all(sides) or sorted([*sides[0], *sides[1]]) != list(range(len(cluster.nodes))):
+        last = len(cluster.nodes) - 1
+        raise impossible("partition", target, f"each of the nodes 0 to {last} has to be on one of two sides, such as [0], [1, 2]")
+    require_running("partition", cluster, target="the cluster")
     return inflict("partition", target, lambda: cluster.partition(*sides), seen=lambda: True, heal=cluster.heal)
 
 
-def _node(cluster: Cluster, node: int) -> tuple[str, Broker]:
-    """What to call it, and the node itself."""
-    nodes = cluster.nodes
+def _node(name: str, cluster: Cluster, node: int) -> tuple[str, Broker]:
+    """What to call it, and the node, which runs."""
+    target, nodes = f"node {node}", cluster.nodes
     if not 0 <= node < len(nodes):
-        raise impossible("break", f"node {node}", f"this cluster has the nodes 0 to {len(nodes) - 1}")
-    return f"node {node}", nodes[node]
+        raise impossible(name, target, f"this cluster has the nodes 0 to {len(nodes) - 1}")
+    require_running(name, nodes[node], target=target)
+    return target, nodes[node]

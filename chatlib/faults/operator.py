@@ -44,5 +44,6 @@ def tools_of(name: str, target: str, broker: Broker) -> HasTools:
     if broker.state is BrokerState.FROZEN:
         raise FaultError(f"cannot {name.replace('_', ' ')} {target}: it is frozen and answers nobody; heal that fault first")
     if not callable(getattr(broker, "rabbitmqctl", None)):
-        raise impossible(name, target, f"it takes rabbitmqctl, and {type(broker).__name__} has none: use a LocalBroker or a DockerBroker")
+        fix = "take one of its nodes, such as cluster.nodes[0]" if hasattr(broker, "nodes") else "use a LocalBroker or a DockerBroker"
+        raise impossible(name, target, f"it takes rabbitmqctl, and a {type(broker).__name__} has none: {fix}")
     return cast(HasTools, broker)

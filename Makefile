@@ -8,7 +8,7 @@ ARGS ?=
 export PORT TOKEN PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test test-fast notebooks bench lint format lock clean
+.PHONY: help setup lab test test-fast notebooks bench chaos lint format lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,10 @@ notebooks: ## make the lessons anew from notebooks/source, executed, with pictur
 bench: ## measure against other clients, same work, same node (ARGS=--help for what there is)
 	@scripts/setup.sh lab
 	@$(PY) -m benchmarks $(ARGS)
+
+chaos: ## break a broker under load by a random schedule of faults, and check (ARGS="--faults 50 --seed 1")
+	@scripts/setup.sh lab
+	@.venv/bin/chatlib chaos $(ARGS)
 
 lint: ## ruff and mypy
 	@scripts/setup.sh lab

@@ -11,14 +11,12 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final
 
-import chatlib
-from chatlib.chaos.actor import PATIENT
 from chatlib.chaos.depth import Depth
 from chatlib.chaos.judge import Judgement, judge
 from chatlib.chaos.result import ChaosResult
 from chatlib.chaos.schedule import LANES, Schedule, Step
 from chatlib.chaos.stage import Stage
-from chatlib.chaos.troupe import ACTOR, Troupe
+from chatlib.chaos.troupe import ACTOR, Troupe, sign_up
 from chatlib.errors import ChatError, FaultError
 from chatlib.events import FAULT_BEGAN, FAULT_ENDED
 from chatlib.faults import Fault
@@ -30,7 +28,6 @@ __all__ = ["Progress", "histories", "play"]
 READY: Final = 60.0  # seconds for all processes to connect
 WARM: Final = 1.0  # seconds of messages before the first fault
 TRIES: Final = 15.0  # seconds that a fault may be impossible: whom it is meant for may just be coming back
-SETTLED: Final = 2.5  # seconds without any event: what was on its way has arrived
 GHOST: Final = 40.0  # seconds: the broker keeps what it handed to a connection that died unheard until two heartbeats are missing
 POLL: Final = 0.2
 
@@ -111,7 +108,7 @@ class _Run:
         self.on_progress(Progress("setup", total=len(schedule.steps)))
         roles = [role.name for role in cast.roles]
         with self.faults, Stage(schedule.broker, roles, broker) as self.stage:
-            self.sign_up()
+            sign_up(cast, self.stage.broker, self.folder / "history" / "setup.jsonl")
             with (
                 Troupe(cast, self.folder, self.stage.urls, seed=schedule.seed, rate=schedule.rate, command=command) as self.troupe,
                 Depth(self.stage, self.folder / "depth.jsonl"),
@@ -122,7 +119,7 @@ class _Run:
                 try:
                     self.all_lanes()
                     settled = time.monotonic()
-                    judgement = self.drain(settled + drain, ghost)
+                    judgement = self.drain(drain, ghost)
                 except BaseException:
                     self.over.set()
                     raise
@@ -137,17 +134,6 @@ class _Run:
         result = ChaosResult(self.folder, played, names, ended - began, ended - settled, judgement, tuple(self.problems))
         result.save()
         return result
-
-    def sign_up(self) -> None:
-        """Everybody has an inbox, and the groups their members, before the first message."""
-        cast = self.schedule.cast
-        recorder = Recorder(self.folder / "history" / "setup.jsonl", flush_every=0)
-        broker: Any = self.stage.broker
-        with recorder, chatlib.connect(broker, settings=PATIENT, on_event=recorder) as chat:
-            users = dict(zip(cast.users, chat.users(cast.users, online=False), strict=True))
-            for group, members in cast.members.items():
-                for member in members:
-                    users[member].join(group)
 
     def wait_for_all(self) -> None:
         """Until every process is connected."""
@@ -235,24 +221,20 @@ class _Run:
 
     # ---- the end -----------------------------------------------------------------------------------------------------------
 
-    def drain(self, deadline: float, ghost: float) -> Judgement:
-        """Until nothing moves and nothing is missing; or nothing has moved for so long that what is missing is lost."""
-        self.say("no more faults: draining")
-        self.troupe.be_quiet()
-        found: Judgement | None = None
-        while time.monotonic() < deadline:
-            self.troupe.look()
-            self.show("drain")
-            if self.troupe.is_idle(SETTLED if found is None else ghost):
-                self.show("judge")
-                last = found is not None
-                found = judge(stream(*histories(self.folder)), deleted=frozenset(self.deleted))
-                if found.valid or last:
-                    return found
-                self.say(f"not all is well yet, waiting for what a dead connection may hold: {found.defects}")
-            threading.Event().wait(POLL)
-        self.problems.append(f"the drain did not end in time: {self.troupe.count('unconfirmed')} publishes are not confirmed")
+    def judged(self) -> Judgement:
+        """What the records say now."""
+        self.show("judge")
         return judge(stream(*histories(self.folder)), deleted=frozenset(self.deleted))
+
+    def drain(self, seconds: float, ghost: float) -> Judgement:
+        """Until all has arrived; that not all did is a problem of the run only if something is still on its way."""
+        self.say("no more faults: draining")
+        found, in_time = self.troupe.drain(
+            self.judged, seconds=seconds, ghost=ghost, on_poll=lambda: self.show("drain"), on_doubt=lambda what: self.say(what)
+        )
+        if not in_time:
+            self.problems.append(f"the drain did not end in {seconds:g} s: {self.troupe.count('unconfirmed')} publishes are not confirmed")
+        return found
 
     def keep_logs(self) -> None:
         """The brokers' last words, for whoever has to find out."""

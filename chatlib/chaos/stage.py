@@ -72,7 +72,7 @@ class Stage:
                 node = _number(step.target)
                 return [faults.partition(self.broker, [node], [other for other in range(NODES) if other != node])]
             case "close_connections":
-                return [faults.close_connections(self.one, f"chaos {step.target}")]
+                return [faults.close_connections(self.one, f"chaos {step.target} ")]
             case "delete_queue":
                 return [faults.delete_queue(self.one, step.target)]
         return self._on_paths(step)

@@ -12,15 +12,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any, Final
 
+import chatlib
 from chatlib import faults
-from chatlib.chaos.actor import Options
+from chatlib.chaos.actor import PATIENT, Options
 from chatlib.chaos.cast import Cast, Role
+from chatlib.chaos.judge import Judgement
 from chatlib.faults import Fault
+from chatlib.recorder import Recorder
 
-__all__ = ["ACTOR", "Player", "Troupe"]
+__all__ = ["ACTOR", "Player", "Troupe", "sign_up"]
 
 ACTOR: Final = (sys.executable, "-m", "chatlib.chaos.actor")
 POLITE: Final = 20.0  # seconds for a process that was told to end
+SETTLED: Final = 2.5  # seconds without any event: what was on its way has arrived
+POLL: Final = 0.2
 
 
 class Player:
@@ -134,6 +139,16 @@ class Player:
             return ended
 
 
+def sign_up(cast: Cast, broker: Any, history: Path) -> None:
+    """Everybody has an inbox, and the groups their members, before the first message."""
+    recorder = Recorder(history, flush_every=0)
+    with recorder, chatlib.connect(broker, settings=PATIENT, on_event=recorder) as chat:
+        users = dict(zip(cast.users, chat.users(cast.users, online=False), strict=True))
+        for group, members in cast.members.items():
+            for member in members:
+                users[member].join(group)
+
+
 class Troupe:
     """All of them. A context manager: nobody is left running.
 
@@ -208,6 +223,35 @@ class Troupe:
         if what == "unconfirmed":
             return sum(int(player.state.get(what, 0)) for player in self.players.values())
         return sum(getattr(player, what) for player in self.players.values())
+
+    def drain(
+        self,
+        judged: Callable[[], Judgement],
+        *,
+        seconds: float,
+        ghost: float,
+        on_poll: Callable[[], None] = lambda: None,
+        on_doubt: Callable[[str], None] = lambda _: None,
+    ) -> tuple[Judgement, bool]:
+        """Until nothing moves and nothing is missing, or nothing has moved for so long that what is missing is lost.
+
+        judged: what the records say now. ghost: seconds for what a dead connection may hold: the broker keeps what it handed to one
+        that died unheard until two heartbeats are missing. Returns the judgement, and whether nothing moved any more in `seconds`.
+        """
+        self.be_quiet()
+        deadline = time.monotonic() + seconds
+        found: Judgement | None = None
+        while time.monotonic() < deadline:
+            self.look()
+            on_poll()
+            if self.is_idle(SETTLED if found is None else ghost):
+                doubted = found is not None
+                found = judged()
+                if found.valid or doubted:
+                    return found, True
+                on_doubt(f"not all is well, waiting for what a dead connection may hold: {found.defects}")
+            threading.Event().wait(POLL)
+        return judged(), False
 
     def end(self) -> list[str]:
         """End everybody; the names of those who had to be killed for it. Idempotent."""

@@ -61,7 +61,8 @@ def run_tool(identity: Identity, installation: Installation, name: str, *args: s
 
     Raises `BrokerUnavailable` with its output if it fails or takes longer than `timeout` seconds.
     """
-    env = _environment(identity, installation)
+    # A tool that finds no epmd, because the node has just died, would start one that nobody stops, on the node's own port
+    env = _environment(identity, installation) | {"ERL_ZFLAGS": "-start_epmd false"}
     command = [str(installation.tool(name)), "-q", "-n", identity.node, *args]
     try:
         done = subprocess.run(command, env=env, cwd=identity.node_folder, capture_output=True, text=True, timeout=timeout, check=False)

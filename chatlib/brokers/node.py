@@ -78,7 +78,8 @@ def _write_files(identity: Identity) -> None:
     folder.mkdir(exist_ok=True, mode=0o700)
     _private(folder / ".erlang.cookie", identity.cookie, mode=0o400)
     _private(folder / "enabled_plugins", f"[{','.join(identity.plugins)}].\n")
-    # collect_statistics_interval: management's numbers are a second old at most (default 5 s); 4.x calls them deprecated
+    # collect_statistics_interval and sample_retention_policies: management's numbers are a second old at most; the first alone leaves
+    # them 5 s old (measured), since what is collected becomes visible at the finest interval that is kept. 4.x calls them deprecated
     # and may want a permission for them one day (3.10 does not know that key and ignores it). The password is safe
     # inside <<"...">>: it is ours, of letters, digits, "-" and "_".
     _private(
@@ -88,7 +89,9 @@ def _write_files(identity: Identity) -> None:
  {{rabbit, [{{default_user, <<"{identity.user}">>}}, {{default_pass, <<"{identity.password}">>}},
            {{default_user_tags, [administrator]}}, {{collect_statistics_interval, 1000}},
            {{permit_deprecated_features, #{{management_metrics_collection => true}}}}]}},
- {{rabbitmq_management, [{{tcp_config, [{{port, {ports.management}}}, {{ip, "{LOOPBACK}"}}]}}]}}
+ {{rabbitmq_management, [{{tcp_config, [{{port, {ports.management}}}, {{ip, "{LOOPBACK}"}}]}},
+                       {{sample_retention_policies, [{{global, [{{605, 1}}, {{3660, 60}}, {{29400, 600}}, {{86400, 1800}}]}},
+                                                   {{basic, [{{605, 1}}, {{3600, 60}}]}}, {{detailed, [{{605, 1}}]}}]}}]}}
 ].
 """,
     )

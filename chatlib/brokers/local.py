@@ -217,8 +217,10 @@ class LocalBroker:
     def rabbitmqctl(self, *args: str, timeout: float = 60.0) -> str:
         """Run `rabbitmqctl ARGS` against this node (seconds: it starts a virtual machine); return what it printed.
 
-        Raises `BrokerUnavailable` with its output if it fails.
+        Raises `BrokerUnavailable` if the broker does not run, and with its output if it fails.
         """
+        if not self.is_running:
+            raise BrokerUnavailable(f"{self!r} does not run, so it cannot be asked: start() it first")
         return run_tool(self._keeper.identity, find_installation(), "rabbitmqctl", *args, timeout=timeout)
 
     def close(self) -> None:

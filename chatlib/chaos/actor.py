@@ -50,7 +50,10 @@ POISON: Final = 99
 
 @dataclass(frozen=True)
 class Options:
-    """What one life of a process is to do. urls: of the broker, by its own path. rate: messages a second. quiet: only receive."""
+    """What one life of a process is to do. urls: of the broker, by its own path. rate: messages a second. quiet: only receive.
+
+    work: milliseconds that a handler may be asked to take, each as often as it is named.
+    """
 
     name: str
     life: int
@@ -64,6 +67,7 @@ class Options:
     data_dir: str
     history: str
     moves: str
+    work: list[int]
     quiet: bool = False
 
     def to_json(self) -> str:
@@ -163,7 +167,7 @@ class Actor:
         fail = POISON if luck < 0.002 else rng.randint(1, 2) if luck < 0.03 else 0
         luck = rng.random()
         padding = HUGE if luck < 0.01 else LARGE if luck < 0.08 else ""
-        return f"fail={fail} work={rng.choice((0, 0, 1, 3))} {self.options.name}.{self.options.life}.{number} {padding}"
+        return f"fail={fail} work={rng.choice(self.options.work)} {self.options.name}.{self.options.life}.{number} {padding}"
 
     def handler(self, user: str) -> Callable[[ReceivedMessage], None]:
         """Fails as often as the message asks for; then its effect is a record."""

@@ -23,7 +23,7 @@ FONT: Final = "system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif"
 RATES: Final = {STORED: ("sent", "#2b6cb0"), CONFIRMED: ("confirmed", "#2e7d46"), HANDLED: ("handled", "#c77700")}
 COLOURS: Final = {"inboxes": "#2b6cb0", "retries": "#c77700", "receipts": "#6a5acd", "dead letters": "#555555"}
 SHADE: Final = "rgba(214, 39, 40, 0.12)"
-LABELS: Final = 40  # faults; more of them are told only under the pointer
+LANE_COLOURS: Final = dict(zip(LANES, ("#d62728", "#c77700", "#6a5acd"), strict=True))
 GAP: Final = 2.0  # seconds without a sample: no broker answered
 
 
@@ -65,7 +65,7 @@ class Curves:
 
 
 def chart(curves: Curves, title: str) -> Figure:
-    """A plotly figure of three rows over the same seconds: depth, rates, faults by lane."""
+    """A plotly figure of three rows over the same seconds: depth, rates, and when which kind of fault was on."""
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
@@ -74,66 +74,65 @@ def chart(curves: Curves, title: str) -> Figure:
         cols=1,
         shared_xaxes=True,
         vertical_spacing=0.07,
-        row_heights=[0.4, 0.4, 0.2],
+        row_heights=[0.36, 0.34, 0.3],
         subplot_titles=["messages on the broker, ready and unacked", "messages a second", "faults"],
     )
     for kind in dict.fromkeys(CLASSES.values()):
         seconds, counts = curves.waiting(kind)
         if any(counts):
             line = {"shape": "hv", "color": COLOURS[kind], "width": 1.5}
-            figure.add_trace(go.Scatter(x=seconds, y=counts, name=kind, mode="lines", line=line, legendgroup="depth"), row=1, col=1)
+            figure.add_trace(go.Scatter(x=seconds, y=counts, name=kind, mode="lines", line=line), row=1, col=1)
     for hop, (name, colour) in RATES.items():
         x, y = curves.rate(hop)
         line = {"shape": "hv", "color": colour, "width": 1.5}
-        figure.add_trace(go.Scatter(x=x, y=y, name=name, mode="lines", line=line, legendgroup="rates"), row=2, col=1)
+        figure.add_trace(go.Scatter(x=x, y=y, name=name, mode="lines", line=line, legend="legend2"), row=2, col=1)
     _faults(figure, curves)
     figure.update_layout(
         template="none",
         title={"text": title, "x": 0.01, "xanchor": "left", "font": {"size": 16}},
         font={"family": FONT, "size": 12, "color": "#222"},
         width=1200,
-        height=820,
-        margin={"l": 70, "r": 20, "t": 90, "b": 50},
-        bargap=0.3,
+        height=880,
+        margin={"l": 130, "r": 20, "t": 80, "b": 50},
+        bargap=0.25,
         barmode="overlay",
-        legend={"orientation": "h", "y": 1.06, "x": 1, "xanchor": "right"},
+        legend=_legend(1.0),
+        legend2=_legend(figure.layout.yaxis2.domain[1]),
         hovermode="closest",
     )
     figure.update_xaxes(zeroline=False, range=[0, max(1, curves.last - curves.first + 1)])
     figure.update_yaxes(zeroline=False, rangemode="tozero", row=1)
     figure.update_yaxes(zeroline=False, rangemode="tozero", row=2)
     figure.update_xaxes(title="seconds", row=3)
-    figure.update_yaxes(categoryorder="array", categoryarray=list(reversed(LANES)), row=3)
     return figure
 
 
+def _legend(top: float) -> dict[str, Any]:
+    """Above a row, at the right: beside its title."""
+    return {"orientation": "h", "x": 1, "xanchor": "right", "y": top + 0.005, "yanchor": "bottom"}
+
+
 def _faults(figure: Figure, curves: Curves) -> None:
+    """A line for each kind of fault, with a bar for each time; where the broker was hit the other rows are shaded."""
     import plotly.graph_objects as go
 
-    labelled = len(curves.faults) <= LABELS
-    lanes: list[str] = []
-    starts: list[float] = []
-    widths: list[float] = []
-    names: list[str] = []
-    hovers: list[str] = []
-    for number, fault in sorted(curves.faults.items()):
-        kind = KINDS.get(fault["name"])
-        began = fault["began"] - curves.first
-        ended = (fault["ended"] if fault["ended"] is not None else curves.last) - curves.first
-        lane = kind.lane if kind is not None else LANES[0]
-        name = fault["name"].replace("_", " ")
-        lanes.append(lane)
-        starts.append(began)
-        widths.append(max(ended - began, 0.3))  # what is over at once is to be seen, too
-        names.append(name if labelled else "")
-        hovers.append(f"{number}: {name} {fault['target']}, {ended - began:.1f} s")
-        if lane == "broker" and ended - began > 0:
-            for row in (1, 2):
-                figure.add_vrect(x0=began, x1=ended, fillcolor=SHADE, line_width=0, layer="below", row=row, col=1)
-    marker = {"color": "#d62728", "opacity": 0.7}
-    text = {"text": names, "textposition": "outside", "textfont": {"size": 9}, "cliponaxis": False}
-    bars = go.Bar(y=lanes, x=widths, base=starts, orientation="h", marker=marker, hovertext=hovers, hoverinfo="text", **text)
-    figure.add_trace(bars.update(showlegend=False), row=3, col=1)
+    for lane, colour in LANE_COLOURS.items():
+        mine = {number: fault for number, fault in sorted(curves.faults.items()) if KINDS[fault["name"]].lane == lane}
+        kinds, starts, widths, texts = [], [], [], []
+        for number, fault in mine.items():
+            began = fault["began"] - curves.first
+            ended = (fault["ended"] if fault["ended"] is not None else curves.last) - curves.first
+            kinds.append(fault["name"].replace("_", " "))
+            starts.append(began)
+            widths.append(max(ended - began, 0.3))  # what is over at once is to be seen, too
+            texts.append(f"{number}: {kinds[-1]} {fault['target']}, {ended - began:.1f} s")
+            if lane == "broker" and ended > began:
+                for row in (1, 2):
+                    figure.add_vrect(x0=began, x1=ended, fillcolor=SHADE, line_width=0, layer="below", row=row, col=1)
+        bars = go.Bar(y=kinds, x=widths, base=starts, orientation="h", marker={"color": colour}, hovertext=texts, hoverinfo="text")
+        figure.add_trace(bars.update(name=lane, showlegend=False), row=3, col=1)
+    order = [name.replace("_", " ") for name in reversed(KINDS) if any(fault["name"] == name for fault in curves.faults.values())]
+    figure.update_yaxes(categoryorder="array", categoryarray=order, row=3)
 
 
 def draw_to(folder: Path, figure: Figure, *, picture: bool = True) -> tuple[list[Path], str]:

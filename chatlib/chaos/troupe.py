@@ -23,6 +23,7 @@ from chatlib.recorder import Recorder
 __all__ = ["ACTOR", "Player", "Troupe", "sign_up"]
 
 ACTOR: Final = (sys.executable, "-m", "chatlib.chaos.actor")
+WORK: Final = (0, 0, 1, 3)
 POLITE: Final = 20.0  # seconds for a process that was told to end
 SETTLED: Final = 2.5  # seconds without any event: what was on its way has arrived
 POLL: Final = 0.2
@@ -153,15 +154,24 @@ class Troupe:
     """All of them. A context manager: nobody is left running.
 
     folder: where histories, data and logs go. urls(role): the broker's addresses, by the path of that role.
+    rate: messages a second, all senders together. work: milliseconds that handlers take, one of them by chance.
     command: what runs an actor; its options are added.
     """
 
     def __init__(
-        self, cast: Cast, folder: Path, urls: Callable[[str], list[str]], *, seed: int, rate: float, command: Sequence[str] = ACTOR
+        self,
+        cast: Cast,
+        folder: Path,
+        urls: Callable[[str], list[str]],
+        *,
+        seed: int,
+        rate: float,
+        work: Sequence[int] = WORK,
+        command: Sequence[str] = ACTOR,
     ) -> None:
         self.cast = cast
         self.quiet = False
-        self._folder, self._urls, self._seed = folder, urls, seed
+        self._folder, self._urls, self._seed, self._work = folder, urls, seed, work
         self._rate = rate / max(1, sum(bool(role.senders) for role in cast.roles))
         for name in ("history", "data", "logs"):
             (folder / name).mkdir(parents=True, exist_ok=True)
@@ -182,6 +192,7 @@ class Troupe:
                 data_dir=str(self._folder / "data" / role.name),
                 history=str(self._folder / "history" / f"{role.name}.jsonl"),
                 moves=str(self._folder / "data" / f"{role.name}.moves"),
+                work=list(self._work),
                 quiet=self.quiet,
             )
 

@@ -24,7 +24,7 @@ __all__ = ["chaos"]
 FAULTS = 20
 PER_MINUTE = 60  # faults that are drawn for each minute: more than can happen in it
 HOME = Path("artifacts/chaos")
-COLUMNS = ("attempted", "confirmed", "delivered", "lost", "duplicated", "unexpected", "out_of_order", "recovered", "retried", "dead")
+COLUMNS = ("attempted", "confirmed", "delivered", "lost", "duplicated", "unexpected", "out_of_order")
 OWN = ("forgotten", "repeated", "untold")
 DEFECTS = ("lost", "duplicated", "unexpected", "out_of_order", *OWN)
 

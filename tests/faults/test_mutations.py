@@ -29,6 +29,7 @@ from tests.support import process_runs, wait_until
 
 FOUND_BY = {"nothing": None, "confirms": "lost", "acks": "lost", "dedupe": "duplicated", "persistence": "lost", "outbox": "forgotten"}
 RATE = 60.0  # messages a second in each troupe
+WORK = (30,)  # milliseconds: more than there is time for, so that whoever is killed has some in hand
 
 
 @dataclass
@@ -71,7 +72,7 @@ def judgements(new_broker: Callable[[], Any], tmp_path_factory: pytest.TempPathF
             cast = cast_of(guarantee)
             stage = everything.enter_context(Stage("local", [role.name for role in cast.roles], broker))
             command = (sys.executable, "-m", "tests.faults.mutants", guarantee)
-            troupe = Troupe(cast, folder, stage.urls, seed=1, rate=RATE, command=command)
+            troupe = Troupe(cast, folder, stage.urls, seed=1, rate=RATE, work=WORK, command=command)
             sign_up(cast, broker, folder / "history" / "setup.jsonl")
             companies.append(Company(guarantee, folder, stage, everything.enter_context(troupe)))
         # 1

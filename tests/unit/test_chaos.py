@@ -194,8 +194,9 @@ def test_the_picture_shows_rates_depth_and_every_fault(tmp_path: Path) -> None:
     assert None in curves.waiting("inboxes")[1]  # nobody could say while the broker was away
     figure = chart(curves, "a run")
     assert {"sent", "confirmed", "handled", "inboxes"} <= {trace.name for trace in figure.data}
-    bars = figure.data[-1]
-    assert list(bars.y) == ["broker", "network"] and bars.hovertext[0] == "1: kill broker, 2.5 s"
+    bars = {trace.name: trace for trace in figure.data if trace.type == "bar"}
+    assert list(bars["broker"].y) == ["kill"] and bars["broker"].hovertext == ("1: kill broker, 2.5 s",)
+    assert list(bars["network"].y) == ["cut"] and not bars["process"].y
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------------

@@ -167,6 +167,8 @@ class Client:
                 batch = list(self._user.receive(limit=1, timeout=LISTEN))
                 if batch:
                     batch += self._user.receive(limit=BATCH - 1, timeout=0)
+                    for received in batch:
+                        self._remember(received.conversation, Heard.of(received))
                     if not self._screen.show([Heard.of(received) for received in batch]):
                         return
                     self._take(batch)
@@ -180,7 +182,6 @@ class Client:
         for received in batch:
             received.ack()
             conversation = received.conversation
-            self._remember(conversation, Heard.of(received))
             with self._lock:
                 if conversation == self._conversation:
                     read[conversation] = received

@@ -164,7 +164,7 @@ def test_a_node_whose_owner_died_with_its_reaper_is_found_by_the_doctor(home: Pa
     try:
         assert owner.stdout
         pid = int(owner.stdout.readline())
-        assert doctor.leftovers().state == "ok"  # its owner lives
+        assert f"process {pid}" not in doctor.leftovers().found  # its owner lives
         reapers = [child for child in psutil.Process(owner.pid).children() if "chatlib-reaper" in child.cmdline()]
         assert len(reapers) == 1
         reapers[0].kill()
@@ -175,8 +175,8 @@ def test_a_node_whose_owner_died_with_its_reaper_is_found_by_the_doctor(home: Pa
     found = doctor.leftovers()
     assert found.state == "warning" and f"process {pid}" in found.found
     registry.sweep()
-    assert not process_runs(pid)
-    assert doctor.leftovers().state == "ok"
+    wait_until(lambda: not process_runs(pid), 20, "it was stopped (by this sweep, or by that of somebody else who starts a broker now)")
+    assert f"process {pid}" not in doctor.leftovers().found
 
 
 # chatlib replay

@@ -50,7 +50,10 @@ def test_a_newcomer_reads_all_the_last_few_and_from_a_moment_on(chat: Chat, brok
     ann, bob = chat.user(unique("ann")), chat.user(unique("bob"))
     bob.join(team.address)
     ids = [ann.send(team.address, str(number)).wait(5).message_id for number in range(10)]
-    moment = datetime.now(UTC)
+    said = time.time()
+    moment = wait_until(
+        lambda: datetime.now(UTC) if time.time() > said + 0.001 else None, what="the next millisecond: that is how finely times are kept"
+    )
     ids += [bob.send(team.address, str(number)).wait(5).message_id for number in range(10, 15)]
     assert [message.content for message in bob.receive(limit=10, timeout=5) if not message.ack()] == [str(n) for n in range(10)]
     with chatlib.connect(broker) as other:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from chatlib.brokers.ports import LOOPBACK, Ports, choose_ports
 from chatlib.errors import BrokerStartFailed
 
-__all__ = ["Identity", "load_or_create"]
+__all__ = ["Identity", "create", "load", "load_or_create", "save"]
 
 FILE = "broker.json"
 FORMAT = 1
@@ -34,6 +34,7 @@ class Identity:
     ports: Ports
     plugins: tuple[str, ...]
     config: tuple[str, ...]  #: lines of rabbitmq.conf beyond our own settings
+    peers: tuple[str, ...] = ()  #: all nodes of its cluster, this one too; they share `ports.epmd`, which the cluster runs
 
     def __repr__(self) -> str:
         return f"Identity({self.node}, {self.folder})"  # never the secrets
@@ -78,20 +79,10 @@ def load_or_create(
     Raises OSError where the folder cannot be used, `BrokerStartFailed` where the kept identity is damaged.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    kept = _load(folder)
+    kept = load(folder)
     if kept is None:
-        fresh = Identity(
-            folder=folder,
-            name=name or folder.name,
-            node=f"chatlib-{secrets.token_hex(4)}@localhost",
-            user=f"chat-{secrets.token_hex(3)}",
-            password=secrets.token_urlsafe(18),
-            cookie=secrets.token_hex(16).upper(),
-            ports=choose_ports(ports or Ports()),
-            plugins=tuple(DEFAULT_PLUGINS if plugins is None else plugins),
-            config=tuple(config or ()),
-        )
-        return fresh if _save(fresh, only_if_new=True) else _loaded(folder)
+        fresh = create(folder, name=name, ports=choose_ports(ports or Ports()), plugins=plugins, config=config)
+        return fresh if save(fresh, only_if_new=True) else _loaded(folder)
     wanted = replace(
         kept,
         name=name or kept.name,
@@ -100,18 +91,36 @@ def load_or_create(
         config=kept.config if config is None else tuple(config),
     )
     if wanted != kept:
-        _save(wanted)
+        save(wanted)
     return wanted
 
 
+def create(
+    folder: Path, *, name: str | None, ports: Ports, plugins: Iterable[str] | None = None, config: Iterable[str] | None = None
+) -> Identity:
+    """Return a new identity, with a name and secrets that no other has; nothing is written."""
+    return Identity(
+        folder=folder,
+        name=name or folder.name,
+        node=f"chatlib-{secrets.token_hex(4)}@localhost",
+        user=f"chat-{secrets.token_hex(3)}",
+        password=secrets.token_urlsafe(18),
+        cookie=secrets.token_hex(16).upper(),
+        ports=ports,
+        plugins=tuple(DEFAULT_PLUGINS if plugins is None else plugins),
+        config=tuple(config or ()),
+    )
+
+
 def _loaded(folder: Path) -> Identity:
-    found = _load(folder)
+    found = load(folder)
     if found is None:
         raise BrokerStartFailed(f"{folder / FILE} vanished while it was read: is somebody removing that folder?")
     return found
 
 
-def _load(folder: Path) -> Identity | None:
+def load(folder: Path) -> Identity | None:
+    """Return the identity that lives in `folder`, or None. Raises `BrokerStartFailed` where it is damaged, or gone from its data."""
     file = folder / FILE
     try:
         text = file.read_text(encoding="utf-8")
@@ -131,6 +140,7 @@ def _load(folder: Path) -> Identity | None:
             ports=Ports(**values.pop("ports")),
             plugins=tuple(values.pop("plugins")),
             config=tuple(values.pop("config")),
+            peers=tuple(values.pop("peers", ())),
             **values,
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -140,7 +150,7 @@ def _load(folder: Path) -> Identity | None:
         ) from error
 
 
-def _save(identity: Identity, *, only_if_new: bool = False) -> bool:
+def save(identity: Identity, *, only_if_new: bool = False) -> bool:
     """Write the identity in one step; False if `only_if_new` and another process was first."""
     values = {key: value for key, value in asdict(identity).items() if key != "folder"} | {"format": FORMAT}
     draft = identity.folder / f"{FILE}.{secrets.token_hex(4)}"

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, RLock
 
@@ -115,7 +116,7 @@ class Keeper:
                         raise
                     return other
                 try:
-                    require_free(identity.ports)
+                    require_free(replace(identity.ports, epmd=0) if identity.peers else identity.ports)
                     self._log_offset = identity.log_file.stat().st_size if identity.log_file.exists() else 0
                     self._starting = True
                     return launch(identity, installation, self._take_lease(identity.folder), lock)

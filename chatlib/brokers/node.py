@@ -11,8 +11,10 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from threading import Event
+from typing import IO
 
 from chatlib.brokers.identity import Identity
 from chatlib.brokers.installation import Installation
@@ -22,31 +24,32 @@ from chatlib.brokers.process import OurProcess
 from chatlib.brokers.readiness import port_open
 from chatlib.errors import BrokerStartFailed, BrokerUnavailable
 
-__all__ = ["launch", "run_tool"]
+__all__ = ["environment", "launch", "launch_mapper", "run_tool"]
 
 EPMD_DEADLINE = 5.0  # seconds; it listens within milliseconds
 KEPT_LOG = 5_000_000  # bytes; a longer log is set aside (one generation) at the next start
+# Of the nodes of a cluster. Erlang holds a silent node for dead after 0.75 to 1.25 times TICK_TIME (its default is 60 s); until then
+# what needs all nodes, such as declaring, hangs. A busy machine lets a node wait for a second or two, not for seven.
+TICK_TIME = 10  # seconds
+SUSPECT = 1000  # milliseconds between two looks of the quorum queues' failure detector (RabbitMQ's default: 5000)
+LARGEST_WAL = 64_000_000  # bytes of a node's memory for the quorum queues' log (RabbitMQ's default: 512 MiB), for each of several nodes
 INHERITED = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR", "TZ", "CONDA_PREFIX")
 
 
 def launch(identity: Identity, installation: Installation, lease: Lease, lock: int) -> OurProcess:
-    """Start epmd and the node, put both on the lease, and return the node at once (it is not ready yet).
+    """Start epmd (a cluster has started its own) and the node, put them on the lease, and return the node at once (it is not ready yet).
 
     lock: an open, locked descriptor that the node inherits and thereby holds for its life.
     Raises OSError where files cannot be written, `BrokerStartFailed` where epmd does not come up.
     """
     _write_files(identity)
-    env = _environment(identity, installation)
+    env = environment(identity, installation)
     folder = identity.node_folder
     if identity.log_file.exists() and identity.log_file.stat().st_size > KEPT_LOG:
         identity.log_file.replace(identity.log_file.with_suffix(".log.1"))
     with identity.log_file.open("ab") as log:
-        mapper = OurProcess.start(  # its first argument is a name of our choice: the tag, since it knows no free options
-            [f"chatlib-epmd-{lease.tag}", "-port", str(identity.ports.epmd), "-address", LOOPBACK],
-            lease.tag, program=installation.epmd, env=env, cwd=folder, output=log,
-        )  # fmt: skip
-        lease.add("epmd", mapper)
-        _await_epmd(mapper, identity.ports.epmd)
+        if not identity.peers:
+            launch_mapper(identity.ports.epmd, installation, lease, env, folder, log)
         # -config: Erlang's own way to configure, 0.5 s faster than rabbitmq.conf, for which RabbitMQ compiles all schemas
         node = OurProcess.start(
             [str(installation.server), "-config", str(folder / "node"), "-chatlib", lease.tag],
@@ -56,13 +59,24 @@ def launch(identity: Identity, installation: Installation, lease: Lease, lock: i
     return node
 
 
+def launch_mapper(port: int, installation: Installation, lease: Lease, env: Mapping[str, str], folder: Path, log: IO[bytes]) -> OurProcess:
+    """Start epmd and put it on the lease; returns when it listens. Raises `BrokerStartFailed` if it does not."""
+    mapper = OurProcess.start(  # its first argument is a name of our choice: the tag, since it knows no free options
+        [f"chatlib-epmd-{lease.tag}", "-port", str(port), "-address", LOOPBACK],
+        lease.tag, program=installation.epmd, env=env, cwd=folder, output=log,
+    )  # fmt: skip
+    lease.add("epmd", mapper)
+    _await_epmd(mapper, port)
+    return mapper
+
+
 def run_tool(identity: Identity, installation: Installation, name: str, *args: str, timeout: float) -> str:
     """Run a RabbitMQ tool (`rabbitmqctl`, `rabbitmq-diagnostics`) against this node; return what it printed.
 
     Raises `BrokerUnavailable` with its output if it fails or takes longer than `timeout` seconds.
     """
     # A tool that finds no epmd, because the node has just died, would start one that nobody stops, on the node's own port
-    env = _environment(identity, installation) | {"ERL_ZFLAGS": "-start_epmd false"}
+    env = environment(identity, installation) | {"ERL_ZFLAGS": "-start_epmd false"}
     command = [str(installation.tool(name)), "-q", "-n", identity.node, *args]
     try:
         done = subprocess.run(command, env=env, cwd=identity.node_folder, capture_output=True, text=True, timeout=timeout, check=False)
@@ -78,6 +92,12 @@ def _write_files(identity: Identity) -> None:
     folder.mkdir(exist_ok=True, mode=0o700)
     _private(folder / ".erlang.cookie", identity.cookie, mode=0o400)
     _private(folder / "enabled_plugins", f"[{','.join(identity.plugins)}].\n")
+    kernel = cluster = others = ""
+    if identity.peers:
+        names = ", ".join(f"'{name}'" for name in identity.peers)
+        kernel = f", {{net_ticktime, {TICK_TIME}}}"
+        cluster = f"{{cluster_nodes, {{[{names}], disc}}}}, {{cluster_partition_handling, pause_minority}},\n           "
+        others = f"\n {{aten, [{{poll_interval, {SUSPECT}}}]}},\n {{ra, [{{wal_max_size_bytes, {LARGEST_WAL}}}]}},"
     # collect_statistics_interval and sample_retention_policies: management's numbers are a second old at most; the first alone leaves
     # them 5 s old (measured), since what is collected becomes visible at the finest interval that is kept. 4.x calls them deprecated
     # and may want a permission for them one day (3.10 does not know that key and ignores it). The password is safe
@@ -85,10 +105,10 @@ def _write_files(identity: Identity) -> None:
     _private(
         folder / "node.config",
         f"""[
- {{kernel, [{{inet_dist_use_interface, {{127,0,0,1}}}}]}},
- {{rabbit, [{{default_user, <<"{identity.user}">>}}, {{default_pass, <<"{identity.password}">>}},
+ {{kernel, [{{inet_dist_use_interface, {{127,0,0,1}}}}{kernel}]}},
+ {{rabbit, [{cluster}{{default_user, <<"{identity.user}">>}}, {{default_pass, <<"{identity.password}">>}},
            {{default_user_tags, [administrator]}}, {{collect_statistics_interval, 1000}},
-           {{permit_deprecated_features, #{{management_metrics_collection => true}}}}]}},
+           {{permit_deprecated_features, #{{management_metrics_collection => true}}}}]}},{others}
  {{rabbitmq_management, [{{tcp_config, [{{port, {ports.management}}}, {{ip, "{LOOPBACK}"}}]}},
                        {{sample_retention_policies, [{{global, [{{605, 1}}, {{3660, 60}}, {{29400, 600}}, {{86400, 1800}}]}},
                                                    {{basic, [{{605, 1}}, {{3600, 60}}]}}, {{detailed, [{{605, 1}}]}}]}}]}}
@@ -109,7 +129,7 @@ def _private(path: Path, text: str, mode: int = 0o600) -> None:
         file.write(text)
 
 
-def _environment(identity: Identity, installation: Installation) -> dict[str, str]:
+def environment(identity: Identity, installation: Installation) -> dict[str, str]:
     """Return the whole environment of the node: little is inherited, since RabbitMQ reads even CONFIG_FILE or NODENAME."""
     folder, ports = identity.node_folder, identity.ports
     return {key: os.environ[key] for key in INHERITED if key in os.environ} | {

@@ -8,8 +8,9 @@ from types import TracebackType
 from typing import Any, Self
 
 import chatlib
-from chatlib import Recorder, SentMessage, Settings, Verdict
+from chatlib import Recorder, SentMessage, Settings
 from chatlib.faults import recording
+from chatlib.verdict import Verdict
 from tests.support import wait_until
 
 __all__ = ["Talk"]
@@ -73,24 +74,26 @@ class Talk:
         return any(seen == state for seen, _ in self.states)
 
     def goes_on(self, when: str, count: int = 20) -> None:
-        """Return when so many of the messages from now on are handled."""
+        """Return when the last of so many messages from now on, or a later one, is handled."""
         goal = len(self.sent) + count
         self._silent.clear()
-        wait_until(lambda: len(self.handled) >= goal, 40, f"messages get through {when}")
+        wait_until(lambda: any(content.isdigit() and int(content) >= goal for content in self.handled[-5:]), 40, f"they get through {when}")
 
     def stalls(self, when: str, count: int = 20) -> None:
         """Return when so many messages wait for their confirm, and none comes."""
         wait_until(lambda: self.chat.unconfirmed >= count, 20, f"messages pile up {when}")
 
-    def verdict(self) -> Verdict:
-        """Stop talking, drain, and judge; it is made sure that the history is that of all who were here."""
+    def verdict(self, *, returned: bool = False) -> Verdict:
+        """Stop talking, drain, and judge; it is made sure that the history is that of all who were here. returned: some may be that."""
         self._enough.set()
         self._thread.join(15)
         assert not self._thread.is_alive()
         assert self.chat.flush(40), f"{self.chat.unconfirmed} messages are not confirmed, the link is {self.chat.state}"
-        wait_until(lambda: len(self.handled) >= len(self.sent), 40, "everything is handled")
+        assert {message.state for message in self.sent} <= {"confirmed", "returned" if returned else "confirmed"}
+        confirmed = sum(message.state == "confirmed" for message in self.sent)
+        wait_until(lambda: len(self.handled) >= confirmed, 40, f"all {confirmed} that are confirmed are handled")
         verdict = self.recorder.verdict()
-        assert verdict.attempted == verdict.confirmed >= len(self.sent) > 0
+        assert verdict.attempted >= len(self.sent) and verdict.confirmed >= confirmed > 0
         hops = [event["hop"] for event in self.recorder.events]
         assert hops.count("fault.began") == hops.count("fault.ended") == len(self.faults)
         return verdict

@@ -279,7 +279,7 @@ class TestPath:
         assert "secret" not in repr(path) and path.management_url is None
         with client_of(path) as client:
             says_back(client)
-            assert (path.connections, path.sent, path.received, path.swallowed) == (1, 5, 5, 0)
+            wait_until(lambda: (path.connections, path.sent, path.received, path.swallowed) == (1, 5, 5, 0), 5, "it is counted")
             says_back(client, os.urandom(3_000_000))
             client.shutdown(socket.SHUT_WR)
             assert client.recv(1) == b"", "the end is passed on, each way by itself"

@@ -83,6 +83,7 @@ class Actor:
         self.rng = random.Random(f"{options.seed} {options.name} {options.life}")
         self.quiet = threading.Event()
         self.ended = threading.Event()
+        self.connected = threading.Event()
         self.sent = self.handled = 0
         self.last_event = time.monotonic()
         self.recorder = Recorder(options.history, keep=0, flush_every=0)
@@ -93,6 +94,7 @@ class Actor:
     def run(self) -> None:
         """Live until told to end."""
         options = self.options
+        self.thread(self.obey)
         name = f"chaos {options.name}"
         with chatlib.connect(options.urls, data_dir=options.data_dir, settings=PATIENT, on_event=self.listen, name=name) as self.chat:
             names = list(dict.fromkeys(options.senders + options.receivers))
@@ -103,16 +105,23 @@ class Actor:
             threads = [self.thread(self.tell), self.thread(self.move)]
             if options.senders:
                 threads.append(self.thread(self.talk))
-            for line in sys.stdin:
-                if line.strip() == "quiet":
-                    self.quiet.set()
-                elif line.strip() == "end":
-                    break
-            self.quiet.set()
-            self.ended.set()
+            self.connected.set()
+            self.ended.wait()
             for thread in threads:
                 thread.join(20)
         self.recorder.close()
+
+    def obey(self) -> None:
+        """Commands, until one says that it is over, or nobody is there any more to say so."""
+        for line in sys.stdin:
+            if line.strip() == "quiet":
+                self.quiet.set()
+            elif line.strip() == "end":
+                break
+        self.quiet.set()
+        self.ended.set()
+        if not self.connected.wait(1.0):
+            os._exit(0)  # no broker answers, perhaps for ever
 
     def thread(self, run: Callable[[], None]) -> threading.Thread:
         """Run it; what goes wrong in it is the end of the process, and is seen as such."""

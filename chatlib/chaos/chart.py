@@ -100,6 +100,7 @@ def chart(curves: Curves, title: str) -> Figure:
         legend2=_legend(figure.layout.yaxis2.domain[1]),
         hovermode="closest",
     )
+    figure.update_annotations(x=0, xanchor="left", font={"size": 14})
     figure.update_xaxes(zeroline=False, range=[0, max(1, curves.last - curves.first + 1)])
     figure.update_yaxes(zeroline=False, rangemode="tozero", row=1)
     figure.update_yaxes(zeroline=False, rangemode="tozero", row=2)

@@ -1,4 +1,7 @@
-"""How many messages wait on the broker during a chaos run, sampled in the background."""
+"""How many messages wait on the broker during a chaos run, sampled in the background: sums by kind of queue, written to disk.
+
+A `Sampler` keeps a row for each queue in memory, of one broker; here are hundreds of queues, for hours, and nodes that come and go.
+"""
 
 from __future__ import annotations
 
@@ -44,6 +47,8 @@ class Depth:
                     counts = self._count(self._stage.one)
                 except (ManagementError, ManagementUnreachable):
                     continue
+                if not counts:  # the broker has just come up, and has no figures yet
+                    continue
                 file.write(json.dumps({"at": time.time(), **counts}) + "\n")
                 file.flush()
 
@@ -53,6 +58,6 @@ class Depth:
         with Management(node.management_url, login=node.url, timeout=2.0) as management:
             for queue in management.get(management.in_vhost("queues"), columns="name,messages"):
                 kind = CLASSES.get(queue["name"].partition(".")[0])
-                if kind is not None:
-                    counts[kind] += queue.get("messages", 0)
+                if kind is not None and "messages" in queue:
+                    counts[kind] += queue["messages"]
         return counts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
+import psutil
 import pytest
 
 from chatlib.brokers import LocalBroker
@@ -57,11 +58,19 @@ class Killer:
 
 @pytest.mark.timeout(900)
 def test_three_kills_in_the_middle_of_the_real_transcript_lose_nothing() -> None:
-    """1 replay the whole file; 2 SIGKILL and start, three times, while it sends on; 3 the kills were seen; 4 the verdict is clean."""
+    """12,728 messages of 972 people in 17 groups: 1 replay the whole file; 2 SIGKILL and start, three times, while it sends on; 3 the
+    kills were seen; 4 the verdict is clean; 5 memory is bounded. Without kills it takes about 100 s on two idle cores, with them 30 s more.
+    """
     script, began = read_transcript(REAL), time.monotonic()
+    process, peak = psutil.Process(), [0]
     with LocalBroker() as broker:
         killer = Killer(broker, len(script.messages))
-        result = replay(script, broker, fresh=True, on_progress=killer)
+
+        def on_progress(progress: Progress) -> None:
+            peak.append(process.memory_info().rss)
+            killer(progress)
+
+        result = replay(script, broker, fresh=True, on_progress=on_progress)
         killer.join()
 
     # the faults happened: three nodes died, each was followed by another process, in the middle of the transcript
@@ -72,8 +81,10 @@ def test_three_kills_in_the_middle_of_the_real_transcript_lose_nothing() -> None
 
     # and the verdict is the same as without them
     verdict = result.verdict
-    print(f"\n{verdict}\nplay {result.seconds:.0f} s, in all {time.monotonic() - began:.0f} s")
+    print(f"\n{verdict}\nplay {result.seconds:.0f} s, in all {time.monotonic() - began:.0f} s, memory at most {max(peak) / 1e6:.0f} MB")
+    assert (result.messages, result.senders, result.groups, result.expected) == (12_728, 972, 17, 683_477)
     assert (verdict.lost, verdict.duplicated, verdict.unexpected, verdict.out_of_order) == (0, 0, 0, 0)
     assert verdict.attempted == verdict.confirmed == len(script.messages) == 12_728
     assert verdict.handled == verdict.expected == result.expected == script.summary(gap=GAP).deliveries
     assert result.clean
+    assert max(peak) < 1e9

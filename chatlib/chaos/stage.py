@@ -99,6 +99,6 @@ def _make(kind: str) -> Any:
         from chatlib.brokers import DockerBroker
 
         return DockerBroker()
-    from chatlib.brokers import LocalCluster  # type: ignore[attr-defined, unused-ignore]
+    from chatlib.brokers.cluster import LocalCluster
 
     return LocalCluster(NODES)

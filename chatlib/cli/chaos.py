@@ -197,7 +197,7 @@ def _show(result: ChaosResult, note: str) -> None:
 
     out, judgement = console(), result.judgement
     say: Callable[..., None] = partial(out.print, soft_wrap=True)  # lines for people, and for grep: not broken
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     cells: list[str] = []
     for name in (*COLUMNS, *OWN):
         count: Any = getattr(judgement if name in OWN else judgement.verdict, name)

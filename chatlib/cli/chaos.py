@@ -30,12 +30,15 @@ DEFECTS = ("lost", "duplicated", "unexpected", "out_of_order", *OWN)
 
 
 def chaos(
-    faults: Annotated[int | None, typer.Option("--faults", metavar="N", help=f"How many faults [default: {FAULTS}].", min=0)] = None,
+    faults: Annotated[
+        int | None, typer.Option("--faults", metavar="N", help=f"How many faults; {FAULTS} unless said otherwise.", min=0)
+    ] = None,
     minutes: Annotated[
         float | None, typer.Option("--minutes", metavar="M", help="For how long, instead of how many faults.", min=0.0, show_default=False)
     ] = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", metavar="N", help="The same seed gives the same schedule [default: by chance, and said].", min=0)
+        int | None,
+        typer.Option("--seed", metavar="N", help="The same seed gives the same schedule; without one it is by chance, and told.", min=0),
     ] = None,
     broker: Annotated[
         str, typer.Option("--broker", metavar="local|cluster|docker", help="What is broken: a private broker, made for the run.")
@@ -51,7 +54,7 @@ def chaos(
         typer.Option(
             "--output",
             metavar="FOLDER",
-            help="Where schedule, histories, logs, verdict and picture go; new or empty [default: one of its own in artifacts/chaos].",
+            help="Where schedule, histories, logs, verdict and picture go; new or empty. Without it: one of its own in artifacts/chaos.",
             show_default=False,
         ),
     ] = None,

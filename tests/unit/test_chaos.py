@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from chatlib.chaos.actor import EFFECT
 from chatlib.chaos.cast import cast_for
 from chatlib.chaos.chart import Curves, chart
 from chatlib.chaos.judge import judge
+from chatlib.chaos.moves import Moves
 from chatlib.chaos.schedule import BROKERS, KINDS, LANES, PEACE, Schedule, ScheduleError
 from chatlib.cli import app
 from chatlib.events import Event
@@ -113,6 +115,48 @@ def test_everybody_is_in_one_process_and_somebody_sends_and_receives(processes: 
     for members in cast.members.values():
         assert members and set(members) <= set(cast.receivers)
     assert set(cast.members["#everybody"]) == set(cast.receivers)
+
+
+# ---- joining and leaving, through deaths -------------------------------------------------------------------------------------
+
+
+class Member:
+    """A user who dies in the middle of the change with this number."""
+
+    def __init__(self, dies_at: int | None = None) -> None:
+        self.name, self.dies_at, self.done = "bob", dies_at, []
+
+    def join(self, group: str) -> None:
+        self._change("join", group)
+
+    def leave(self, group: str) -> None:
+        self._change("leave", group)
+
+    def _change(self, what: str, group: str) -> None:
+        if len(self.done) == self.dies_at:
+            raise KeyboardInterrupt
+        self.done.append((what, group))
+
+
+def test_a_change_of_membership_that_a_death_cut_off_is_made_again_and_told_as_one(tmp_path: Path) -> None:
+    path, told = tmp_path / "moves", []
+    first: Any = Member(dies_at=1)
+    moves = Moves(path, ["bob"], {"#team": ["bob", "cid"]})
+    moves.finish({"bob": first}, told.append)
+    moves.change(first, "#team", told.append)
+    assert first.done == [("leave", "#team")] and [event["hop"] for event in told] == ["group.left"]
+    with pytest.raises(KeyboardInterrupt):
+        moves.change(first, "#team", told.append)
+    died = time.time()
+    second: Any = Member()
+    moves = Moves(path, ["bob"], {"#team": ["bob", "cid"]})
+    moves.finish({"bob": second}, told.append)
+    assert second.done == [("join", "#team")]
+    assert told[-1]["hop"] == "group.joined" and told[-1]["began"] <= died <= told[-1]["at"]
+    third: Any = Member()
+    moves = Moves(path, ["bob"], {"#team": ["bob", "cid"]})
+    moves.finish({"bob": third}, told.append)
+    assert third.done == [] and moves.members == {("bob", "#team")}
 
 
 # ---- the judgement ---------------------------------------------------------------------------------------------------------
@@ -220,6 +264,11 @@ def test_what_cannot_be_run_is_refused_with_status_2(arguments: list[str], words
     result = CliRunner().invoke(app, ["chaos", *arguments])
     assert result.exit_code == 2, result.output
     assert words in result.stderr and not result.stdout
+
+
+def test_help_has_examples() -> None:
+    lines = [line.strip(" │") for line in CliRunner().invoke(app, ["chaos", "--help"]).stdout.splitlines()]
+    assert any(line.startswith("chatlib chaos --faults 200") for line in lines)
 
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:

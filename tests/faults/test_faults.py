@@ -6,7 +6,6 @@ The proof that a fault was there comes first: the link's states, unconfirmed mes
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import subprocess
 import sys
 import time
@@ -285,11 +284,6 @@ with chatlib.connect(url) as chat:
                 faults.kill_process(process.pid)
             got = [int(message.content) for message in bob.receive(timeout=2) if not message.ack()]
             assert got == list(range(len(got))) and len(got) > confirmed
-
-    def test_a_process_of_multiprocessing(self) -> None:
-        process = multiprocessing.get_context("spawn").Process(target=time.monotonic)
-        with pytest.raises(FaultError, match="was not started"):
-            faults.kill_process(process)
 
 
 def test_faults_in_several_threads_are_recorded(mortal: Any, direct: Talk, path: faults.Path) -> None:

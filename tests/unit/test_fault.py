@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import pickle
 import signal
@@ -207,6 +208,16 @@ class TestKillProcess:
             faults.kill_process(child.pid)
             assert not process_runs(child.pid)
             assert child.wait(5) == -signal.SIGKILL, "its exit status is left to its parent"
+
+    def test_one_of_multiprocessing(self) -> None:
+        process = multiprocessing.get_context("spawn").Process(target=signal.pause)
+        with pytest.raises(FaultError, match="was not started"):
+            faults.kill_process(process)
+        process.start()
+        assert faults.kill_process(process).target == f"process {process.pid}"
+        assert not process.is_alive() and process.exitcode == -signal.SIGKILL
+        with pytest.raises(FaultError, match="ended already"):
+            faults.kill_process(process)
 
     @pytest.mark.parametrize("pid", [0, -1, 1, 2**22 + 1])
     def test_what_must_not_be_killed_is_not(self, pid: int) -> None:

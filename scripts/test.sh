@@ -16,7 +16,8 @@ check() { # NAME COMMAND...
 check "ruff check" ruff check .
 check "ruff format" ruff format --check .
 check "mypy" mypy
-check "pytest" python -m pytest --nbval --nbval-current-env --nbval-cell-timeout=60 --durations=10 --continue-on-collection-errors tests notebooks "$@"
+check "pytest" python -m pytest -n auto --dist loadgroup --no-loadscope-reorder --nbval --nbval-current-env --nbval-cell-timeout=60 \
+    --durations=25 --continue-on-collection-errors tests notebooks "$@"
 
 if [ "${#bad[@]}" = 0 ]; then
     printf '\nVERDICT: all good\n'

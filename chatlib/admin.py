@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chatlib.connection import Channel
-from chatlib.errors import ChatClosed, ChatError
-from chatlib.topology import BASE, Binding, Declaration, Queue
+from chatlib.errors import ChatClosed, ChatError, TopologyMismatch
+from chatlib.topology import Binding, Declaration, Queue, QueueType, base
 
 __all__ = ["Admin", "Request"]
 
@@ -32,14 +32,19 @@ class Request:
 
 
 class Admin:
-    """The line of requests, and what this link has declared, for recovery. `ask` from any thread, the rest on the I/O thread."""
+    """The line of requests, and what this link has declared, for recovery. `ask` from any thread, the rest on the I/O thread.
 
-    def __init__(self) -> None:
+    queue_type: of the queues of this chat. guessed: if the broker has them of the other type, that one it is.
+    """
+
+    def __init__(self, queue_type: QueueType = "classic", *, guessed: bool = False) -> None:
+        self.queue_type: QueueType = queue_type
+        self._guessed = guessed
         self._line: deque[Request] = deque()
         self._busy: Request | None = None
         self._channel: Channel | None = None
         self._working = False
-        self.declared: dict[Declaration, None] = dict.fromkeys(BASE)
+        self.declared: dict[Declaration, None] = dict.fromkeys(base(queue_type))
         self._on_restored: Callable[[], None] | None = None  # set while `restore` is under way
         self._doubtful: deque[Declaration] | None = None  # set while it goes on one by one
         self._was_restored = False
@@ -53,6 +58,8 @@ class Admin:
         self._channel = channel
         if self._doubtful is not None:
             self._restore_next()
+        elif self._on_restored:
+            self.restore(self._on_restored)
 
     def detach(self) -> None:
         """The channel is gone with its connection: ask again what was under way."""
@@ -69,6 +76,9 @@ class Admin:
         """
         self._channel = None
         if self._on_restored:
+            if self._guessed and isinstance(error, TopologyMismatch):
+                self._turn()
+                return True
             return self._was_restored and self._refused_at_restore(error)
         busy, self._busy = self._busy, None
         if busy is None:
@@ -76,6 +86,13 @@ class Admin:
         if not busy.future.done():
             busy.future.set_exception(error)
         return True
+
+    def _turn(self) -> None:
+        """The broker has the queues of all chats of the other type."""
+        self._guessed = False
+        self.forget(base(self.queue_type))
+        self.queue_type = "classic" if self.queue_type == "quorum" else "quorum"
+        self.declared = dict.fromkeys(base(self.queue_type)) | self.declared
 
     def work(self) -> None:
         """Start the next request if none is under way."""
@@ -123,7 +140,7 @@ class Admin:
 
     def _restored(self) -> None:
         on_done, self._on_restored, self._doubtful = self._on_restored, None, None
-        self._was_restored = True
+        self._was_restored, self._guessed = True, False
         if on_done:
             on_done()
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from chatlib.queues import declaring
 from chatlib.session import Session
-from chatlib.topology import Declaration
+from chatlib.topology import Declaration, Queue, is_replicated
 
 if TYPE_CHECKING:
     from chatlib.link import Link
@@ -34,10 +34,18 @@ def declare_groups(link: Link, groups: Sequence[Sequence[Declaration]]) -> None:
         return
     with ExitStack() as stack:
         sessions = [stack.enter_context(link.session()) for _ in range(min(CHANNELS, len(groups) // STEP))]
-        steps = [groups[start : start + STEP] for start in range(0, len(groups), STEP)]
-        for start in range(0, len(steps), len(sessions)):
-            _declare_step(sessions, steps[start : start + len(sessions)])
+        replicated = [[d for d in group if isinstance(d, Queue) and is_replicated(d)] for group in groups]
+        if any(replicated):  # nothing is bound to them, and so relied on, before they are safe
+            _declare_all(sessions, replicated)
+            link.queues.settle()
+        _declare_all(sessions, groups)
     link.queues.remember([declaration for group in groups for declaration in group])
+
+
+def _declare_all(sessions: Sequence[Session], groups: Sequence[Sequence[Declaration]]) -> None:
+    steps = [groups[start : start + STEP] for start in range(0, len(groups), STEP)]
+    for start in range(0, len(steps), len(sessions)):
+        _declare_step(sessions, steps[start : start + len(sessions)])
 
 
 def _declare_step(sessions: Sequence[Session], steps: Sequence[Sequence[Sequence[Declaration]]]) -> None:

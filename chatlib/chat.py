@@ -87,7 +87,6 @@ class Chat:
         self.name = name or f"chatlib {os.getpid()}.{next(_numbers)}"
         self._broker = broker_or_url  # kept: a LocalBroker that nobody holds is stopped
         self._urls = _urls(broker_or_url)
-        self._management_url: str | None = getattr(broker_or_url, "management_url", None)
         self._vhost = unquote(urlsplit(self._urls[0]).path[1:]) or "/"
         self._closed = False
         self._pid = os.getpid()
@@ -149,7 +148,8 @@ class Chat:
         self._check_open()
         with self._users_lock:
             new = dict.fromkeys(name for name in wanted if name not in self._users)
-            declare_groups(self._link, [of_user(name, inbox_limit=self.settings.inbox_limit) for name in new])
+            limit, queue_type = self.settings.inbox_limit, self._link.queues.queue_type
+            declare_groups(self._link, [of_user(name, inbox_limit=limit, queue_type=queue_type) for name in new])
             for name in new:
                 self._users[name] = ChatUser(self, name)
             users = [self._users[name] for name in wanted]
@@ -180,7 +180,9 @@ class Chat:
     def _management(self) -> Management:
         from chatlib.management import Management  # here, because httpx takes a while to import
 
-        return Management(self._management_url or self._urls[0], login=self._urls[0], vhost=self._vhost)
+        # asked each time: of a cluster it is that of a node that runs
+        url = getattr(self._broker, "management_url", None) or self._link.url
+        return Management(url, login=self._urls[0], vhost=self._vhost)
 
     def _memberships(self, user: str) -> frozenset[str]:
         """The groups that the broker knew for `user` at the first asking; empty where there is no management API."""
@@ -207,8 +209,12 @@ class Chat:
         return None if recipients is None else len(recipients | sent.receipts.keys())
 
     def _who_is_full(self, sent: SentMessage) -> list[str]:
-        limit = self.settings.inbox_limit
-        return [name for name in sorted(self._recipients(sent) or ()) if self._link.queues.depth(inbox_queue(name))[0] >= limit]
+        recipients, queues = self._recipients(sent), self._link.queues
+        if recipients is None:
+            raise ManagementUnreachable(f"nobody can tell who is in {sent.to}: there is no management API")
+        # a quorum queue that was full takes nothing until it has come down to four fifths of its limit
+        limit = self.settings.inbox_limit * (0.8 if queues.queue_type == "quorum" else 1)
+        return [name for name in sorted(recipients) if queues.depth(inbox_queue(name))[0] >= limit]
 
     def _send(self, sender: str, messages: Iterable[tuple[str, str]]) -> list[SentMessage]:
         self._check_open()

@@ -15,8 +15,8 @@ import random
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
@@ -28,12 +28,14 @@ from chatlib.events import Events
 from chatlib.pair import Pair
 from chatlib.publisher import Publisher
 from chatlib.queues import Queues, declaring
+from chatlib.refusals import Judge
+from chatlib.remake import remaking
 from chatlib.retry import backoff
 from chatlib.session import Session
 from chatlib.settings import Settings
 from chatlib.state import LinkState, StateBoard
 from chatlib.subscriber import Subscriber, Subscription
-from chatlib.topology import Declaration
+from chatlib.topology import Declaration, QueueType
 from chatlib.urls import masked
 
 __all__ = ["Link", "LinkState", "Subscription"]
@@ -46,7 +48,7 @@ class Link:
     """See the module. `urls` are tried in turn; `name` is what the management UI shows, with "publish" and "consume" added."""
 
     def __init__(self, urls: Sequence[str], name: str, settings: Settings, hops: Events, rng: random.Random | None = None) -> None:
-        self._urls = list(urls)
+        self._urls = deque(urls)  # the one in use is the last
         self._name = name
         self.request_timeout = settings.request_timeout  #: seconds that whoever asks the broker waits for an answer
         self._settings = settings
@@ -55,8 +57,10 @@ class Link:
         self._state = StateBoard(hops)
         self.reconnects = 0  #: how often the link was made anew
 
-        self._publisher = Publisher(settings.window, hops, lambda seconds, function: self._io.later(seconds, function))
-        self._admin = Admin()
+        self._io = IOThread(f"{name} I/O", lambda exc: self._lost(BrokerUnavailable(f"the I/O thread failed: {exc!r}")))
+        self._publisher = Publisher(settings.window, hops, self._io.later, lambda: self._pair.reopen_publisher() if self._pair else None)
+        guess: QueueType = "quorum" if len(urls) > 1 else "classic"
+        self._admin = Admin(guess if settings.queue_type == "auto" else settings.queue_type, guessed=settings.queue_type == "auto")
         self._subscriber = Subscriber()
         self.queues = Queues(self._admin, self._request, self._state.rest)  #: declare, count, purge, delete: what a chat asks about queues
         self._woken = False
@@ -67,12 +71,16 @@ class Link:
         self._cancel_wait: Callable[[], None] = lambda: None
         self._first_error: ChatError | None = None
         self._deadline = time.monotonic() + settings.connect_timeout
-        self._io = IOThread(f"{name} I/O", lambda exc: self._lost(BrokerUnavailable(f"the I/O thread failed: {exc!r}")))
 
     @property
     def state(self) -> LinkState:
         """What the link is doing now."""
         return self._state.now
+
+    @property
+    def url(self) -> str:
+        """The address that is in use, or was tried last."""
+        return self._urls[-1]
 
     @property
     def is_up(self) -> bool:
@@ -98,12 +106,16 @@ class Link:
         self._state.wait_until(lambda: self.state is not LinkState.CONNECTING, patience)
         if not self.is_up and self.state is not LinkState.RECOVERING:
             self.close(0)
-            raise self._first_error or BrokerUnavailable(f"no answer from {masked(self._urls[0])}: is the broker running?")
+            raise self._first_error or BrokerUnavailable(f"no answer from {masked(self.url)}: is the broker running?")
 
     def publish(self, outgoing: Outgoing) -> None:
         """Write it when the window has room; it is written again after every loss until its outcome is known."""
         if self._publisher.publish(outgoing):
             self._wake()
+
+    def judge_refusals(self, judge: Judge) -> None:
+        """From now on what the broker refuses has its outcome only when `judge` says that an inbox is full; see `chatlib.refusals`."""
+        self._publisher.refusals.judge = lambda outgoing, decide: judge(outgoing, lambda full: self._io.call(lambda: decide(full)))
 
     def ack(self, delivery: Delivery) -> None:
         """Done with it. Nothing happens if its connection is gone: the broker will hand it out again."""
@@ -195,7 +207,7 @@ class Link:
         except FutureTimeout:
             request.future.cancel()
             raise BrokerUnavailable(
-                f"no answer from {masked(self._urls[0])} within {self._settings.request_timeout:g} s (the link is {self.state.value}): "
+                f"no answer from {masked(self.url)} within {self._settings.request_timeout:g} s (the link is {self.state.value}): "
                 "start the broker, or raise Settings.request_timeout"
             ) from None
 
@@ -227,27 +239,9 @@ class Link:
     def on_cancelled(self, tag: str) -> None:
         """The broker ended a consumer: its queue was deleted or moved. Declare that queue again, with its bindings, and consume."""
         subscription = self._subscriber.cancelled(tag)
-        if subscription is None:
-            return
-        _log.warning("the queue %s was deleted behind our back: declaring it again; what was in it is gone", subscription.queue)
-        declare = declaring(self._admin.of_queue(subscription.queue))
-
-        def run(channel: Channel, done: Callable[[Any], None]) -> None:
-            def declared(_: Any) -> None:
-                self._subscriber.again(subscription)
-                done(None)
-
-            declare(channel, declared)
-
-        def settled(future: Future[Any]) -> None:
-            if isinstance(error := future.exception(), TopologyMismatch):  # somebody else made it anew, in his own way: use that
-                _log.critical("the queue %s was made anew with other settings: %s", subscription.queue, error)
-                self._subscriber.again(subscription)
-
-        request = Request(run)
-        request.future.add_done_callback(settled)
-        self._admin.ask(request, first=True)
-        self._work()
+        if subscription is not None:
+            self._admin.ask(remaking(subscription, self._admin, self._subscriber), first=True)
+            self._work()
 
     # ---- on the I/O thread: connecting and recovering --------------------------------------------------------------------
 
@@ -255,12 +249,12 @@ class Link:
         """One try at a pair of connections, at the next URL in turn."""
         if self._state.is_closed:
             return
-        url = self._urls[self._attempts % len(self._urls)]
+        self._urls.rotate(-1)  # after a loss begin with the next: the last one is likely to be down
         self._attempts += 1
         try:
-            self._pair = Pair(self._io, url, self._name, self._settings, self)
+            self._pair = Pair(self._io, self.url, self._name, self._settings, self)
         except (ValueError, TypeError, KeyError) as exc:
-            self._lost(UnknownHost(f"cannot use the URL {masked(url)}: {exc}"))
+            self._lost(UnknownHost(f"cannot use the URL {masked(self.url)}: {exc}"))
 
     def on_ready(self, pair: Pair) -> None:
         """The pair is up: the topology, then the consumers, then everything else goes on."""
@@ -278,6 +272,11 @@ class Link:
             self._work()
 
         self._admin.restore(restored)
+
+    def on_publisher(self, channel: Channel) -> None:
+        """What has no confirm goes out again, over a new channel."""
+        self._publisher.move(channel)
+        self._work()
 
     def on_admin(self, channel: Channel) -> None:
         """Requests go on over a new channel."""

@@ -70,6 +70,8 @@ class Outbox:
         self._refused: dict[SentMessage, None] = {}  # by the broker; it is being found out whose inbox is full
         self._left: set[str] = set()  # ids that an earlier process left: nobody holds their SentMessage
         self.sent: weakref.WeakValueDictionary[str, SentMessage] = weakref.WeakValueDictionary()
+        if link.queues.queue_type == "quorum":
+            link.judge_refusals(lambda refused, decide: workers.submit(lambda: decide(self._is_full(refused))))
 
     def accept(self, sender: str, pairs: Iterable[tuple[str, str]]) -> list[SentMessage]:
         """Accept (address, content) pairs from `sender`, all or none, in order; with a store in one transaction.
@@ -179,6 +181,16 @@ class Outbox:
         if self._refused.pop(sent, self) is None:  # first to tell: `close` may be here, too
             error = InboxFull(f"inbox full: {names} (in {sent.to}) did not take {sent.message_id}{others}", who)
             self._settle(sent, SentState.REJECTED, error)
+
+    def _is_full(self, refused: Outgoing) -> bool | None:
+        """On a worker: whether an inbox that it is for is full; None: nobody can tell."""
+        sent = self.sent.get(refused.message_id)
+        if sent is None or refused.exchange not in (USERS.name, GROUPS.name):
+            return False  # nothing else has a limit at which it refuses
+        try:
+            return bool(self._who_is_full(sent))
+        except ChatError:
+            return None
 
     def _forget_settled(self) -> bool:
         """Take out of the store what has its outcome, many at a time."""

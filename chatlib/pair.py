@@ -27,6 +27,9 @@ class PairOwner(Protocol):
     def on_lost(self, pair: Pair, error: ChatError) -> None:
         """It did not come up, or is lost. Comes at most once."""
 
+    def on_publisher(self, channel: Channel) -> None:
+        """The new channel for publishing that was asked for."""
+
     def on_admin(self, channel: Channel) -> None:
         """A new channel for requests, because the last one was refused something."""
 
@@ -86,29 +89,50 @@ class Pair:
             on_unblocked=self._while_used(owner.on_unblocked),
         )
 
-    def _while_used(self, callback: Callable[P, None]) -> Callable[P, None]:
-        """`callback` as long as this pair is in use.
+    def _while_used(self, callback: Callable[P, None], publisher: Channel | None = None) -> Callable[P, None]:
+        """`callback` as long as this pair is in use, and `publisher` is its channel for publishing.
 
         A connection that is being closed in good order, because the other one was lost, still hands in what the broker had sent:
         confirms and blocks that would be taken for those of the next pair, whose delivery tags count from 1 again.
         """
 
         def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
-            if not self._over:
+            if not self._over and (publisher is None or publisher is self.publisher):
                 callback(*args, **kwargs)
 
         return guarded
 
     def _open_channels(self) -> None:
         if self._publish.is_open and self._consume.is_open:
-            self._publish.open_channel(self._on_publisher, self._lost)
+            self.reopen_publisher()
             self._consume.open_channel(self._on_consumer, self._lost)
             self._consume.open_channel(self._on_admin, self._on_refused)
 
+    def reopen_publisher(self) -> None:
+        """Open another channel for publishing; the owner hears of it by `on_publisher`, and no more of the old one."""
+        mine: list[Channel] = []
+
+        def opened(channel: Channel) -> None:
+            mine.append(channel)
+            used = self._while_used
+            channel.confirm(
+                used(self._owner.on_confirm, channel), used(self._owner.on_return, channel), lambda: self._on_publisher(channel)
+            )
+
+        def closed(error: ChatError) -> None:
+            if "publisher" in self._opening or self.publisher in mine:  # else it is the old one
+                self._lost(error)
+
+        self._publish.open_channel(opened, closed)
+
     def _on_publisher(self, channel: Channel) -> None:
-        self.publisher = channel
-        owner = self._owner
-        channel.confirm(self._while_used(owner.on_confirm), self._while_used(owner.on_return), lambda: self._opened("publisher"))
+        if "publisher" in self._opening:
+            self.publisher = channel
+            self._opened("publisher")
+        elif not self._over:
+            old, self.publisher = self.publisher, channel
+            old.close()
+            self._owner.on_publisher(channel)
 
     def _on_consumer(self, channel: Channel) -> None:
         self.consumer = channel

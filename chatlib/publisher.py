@@ -16,11 +16,13 @@ from chatlib.connection import Channel
 from chatlib.envelope import CONFIRMED, LOST, REJECTED, RETURNED, Outgoing
 from chatlib.events import Events
 from chatlib.gate import Gate
+from chatlib.refusals import Refusals
 from chatlib.tags import Confirms
 
 __all__ = ["Lanes", "Publisher"]
 
 _log = logging.getLogger("chatlib.publisher")
+REFUSED: Final = "the broker refused it (nack)"
 _HOPS = {CONFIRMED: events.CONFIRMED, RETURNED: events.RETURNED, REJECTED: events.NACKED}
 
 
@@ -70,16 +72,19 @@ class Lanes:
 class Publisher:
     """window: publishes in flight without a confirm. Order is kept: what was in flight at a loss goes out again first.
 
-    later(seconds, function): calls it then, on the I/O thread.
+    later(seconds, function): calls it then, on the I/O thread. on_stuck(): this channel will not do, `move` to another.
     """
 
-    def __init__(self, window: int, hops: Events, later: Callable[[float, Callable[[], None]], object]) -> None:
+    def __init__(
+        self, window: int, hops: Events, later: Callable[[float, Callable[[], None]], object], on_stuck: Callable[[], None] = lambda: None
+    ) -> None:
         self._window = window
         self._hops = hops
         self._line: deque[Outgoing] = deque()  # any thread appends, the I/O thread takes
         self._in_flight: Confirms[Outgoing] = Confirms()
         self._lanes = Lanes()
         self._gate = Gate(lambda probe: self._write(probe) if self._lanes.enter(probe) else None, later)
+        self.refusals = Refusals(later, on_stuck, self._on_full)
         self._returned: dict[tuple[str, str], str] = {}  # (message id, exchange) -> why; the confirm follows the return
         self._channel: Channel | None = None
         self.blocked = False
@@ -87,7 +92,7 @@ class Publisher:
     @property
     def unconfirmed(self) -> int:
         """Publishes that wait for their turn or for a confirm."""
-        return len(self._line) + len(self._in_flight)
+        return len(self._line) + len(self._in_flight) + len(self.refusals)
 
     def publish(self, outgoing: Outgoing) -> bool:
         """Put it in line; it is written again after every loss until its outcome is known.
@@ -102,13 +107,20 @@ class Publisher:
         self._channel = channel
         self.blocked = False
 
+    def move(self, channel: Channel) -> None:
+        """Go on over another channel of the same connection, with all that has no confirm."""
+        blocked = self.blocked
+        self.detach("refused by a queue that is not full")
+        self.attach(channel)
+        self.blocked = blocked
+
     def detach(self, reason: str) -> None:
         """The channel is gone: what it did not confirm has an unknown outcome, and goes to the front of the line."""
         self._channel = None
         self._returned.clear()
         self._lanes.clear()
         self._gate.reset()
-        unconfirmed = self._in_flight.drain()
+        unconfirmed = [*self.refusals.drain(), *self._in_flight.drain()]
         self._line.extendleft(reversed(unconfirmed))
         for outgoing in unconfirmed:
             self._emit(events.UNKNOWN, outgoing, reason)
@@ -122,7 +134,7 @@ class Publisher:
         channel, line, in_flight = self._channel, self._line, self._in_flight
         if channel is None or self.blocked:
             return
-        enter, lets = self._lanes.enter, self._gate.lets
+        enter, lets, holds = self._lanes.enter, self._gate.lets, self.refusals.holds
         while line and len(in_flight) < self._window and channel.is_open:
             outgoing = line[0]
             if outgoing.lost:
@@ -131,7 +143,7 @@ class Publisher:
             if not lets(outgoing):
                 self._gate.ask(itertools.islice(line.copy(), self._window))
                 break  # a confirm that must come calls this again
-            if not enter(outgoing):
+            if holds(outgoing) or not enter(outgoing):
                 break  # the same
             line.popleft()
             self._write(outgoing)
@@ -160,11 +172,16 @@ class Publisher:
         for outgoing in self._in_flight.settle(tag, multiple):
             self._lanes.leave(outgoing)
             why = self._returned.pop((outgoing.message_id, outgoing.exchange), "") if self._returned else ""
-            if not accepted:
-                outcome, why = REJECTED, "the broker refused it (nack)"
-            else:
-                outcome = RETURNED if why else CONFIRMED
-            self._tell(outgoing, outcome, why)
+            if accepted:
+                self.refusals.accepted(outgoing)
+                self._tell(outgoing, RETURNED if why else CONFIRMED, why)
+            elif not self.refusals.takes(outgoing):
+                self._tell(outgoing, REJECTED, REFUSED)
+        self.pump()
+
+    def _on_full(self, refused: list[Outgoing]) -> None:
+        for outgoing in refused:
+            self._tell(outgoing, REJECTED, REFUSED)
         self.pump()
 
     def _tell(self, outgoing: Outgoing, outcome: str, why: str) -> None:

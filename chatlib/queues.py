@@ -8,7 +8,7 @@ from typing import Any
 from chatlib.admin import Admin, Request
 from chatlib.connection import Channel
 from chatlib.errors import BrokerUnavailable, ChatClosed, ChatError, QueueDown
-from chatlib.topology import LAST_WORD, SETTLING, Binding, Declaration, Queue, is_replicated, mark_of
+from chatlib.topology import LAST_WORD, SETTLING, Binding, Declaration, Queue, QueueType, is_replicated, mark_of
 
 __all__ = ["Queues", "declaring"]
 
@@ -24,19 +24,28 @@ class Queues:
         self._request = request
         self._rest = rest
 
+    @property
+    def queue_type(self) -> QueueType:
+        """Of inboxes and all else that waits, on this broker."""
+        return self._admin.queue_type
+
     def declare(self, declarations: Iterable[Declaration]) -> None:
         """Make sure that these exist, now and after every recovery. Raises TopologyMismatch for what exists with other arguments.
 
         A new quorum queue or stream takes `SETTLING` seconds: it is bound, and so relied on, only when it is safe. Its mark, made
-        after that, tells others who find it there that they need not wait.
+        after that, tells others who find it there that they need not wait, neither for it nor for those declared with it.
         """
         wanted = tuple(declaration for declaration in declarations if declaration not in self._admin.declared)
-        young = tuple(d for d in wanted if isinstance(d, Queue) and is_replicated(d) and not self._has_settled(d.name))
-        if young:
-            self._request(Request(declaring(young), young))
-            self._rest(SETTLING)
+        replicated = tuple(d for d in wanted if isinstance(d, Queue) and is_replicated(d))
+        if any(mark_of(queue.name) in wanted and not self._has_settled(queue.name) for queue in replicated):
+            self._request(Request(declaring(replicated), replicated))
+            self.settle()
         if wanted:
             self._request(Request(declaring(wanted), wanted))
+
+    def settle(self) -> None:
+        """Wait until replicated queues that were declared a moment ago may be relied on."""
+        self._rest(SETTLING)
 
     def _has_settled(self, queue: str) -> bool:
         return self.exists(queue) and self.has_exchange(mark_of(queue).name)

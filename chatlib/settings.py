@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from chatlib.retry import RetryPolicy
 
@@ -41,6 +42,9 @@ class Settings:
     """Seconds that `send` waits for room in a full outbox."""
     sync: bool = False
     """Wait for the disk at each `send` (with a `data_dir`): also against power loss, for a disk write each; `send_many` pays one."""
+    queue_type: Literal["auto", "classic", "quorum"] = "auto"
+    """Of inboxes and all else that waits. "quorum" is replicated: it survives the loss of a node of a cluster, and is slower. "auto" is
+    what the broker has already, else quorum where there is more than one URL (a cluster), classic where there is one."""
     inbox_limit: int = 100_000
     """Messages that may wait for an absent user; beyond it the sender is told (InboxFull)."""
     max_content_bytes: int = 64 * 1024
@@ -70,5 +74,7 @@ class Settings:
         for name in ("blocked_timeout", "connect_timeout", "attempt_timeout", "request_timeout", "recovery_base", "recovery_cap"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"Settings.{name} must be more than 0 seconds, got {getattr(self, name)!r}")
+        if self.queue_type not in ("auto", "classic", "quorum"):
+            raise ValueError(f'Settings.queue_type is "auto", "classic" or "quorum", got {self.queue_type!r}')
         if self.prefetch > 65_535:
             raise ValueError(f"Settings.prefetch is a 16-bit number in AMQP, at most 65,535, got {self.prefetch!r}")

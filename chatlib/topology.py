@@ -34,6 +34,8 @@ __all__ = [
     "Declaration",
     "Exchange",
     "Queue",
+    "QueueType",
+    "base",
     "is_replicated",
     "mark_of",
     "mark_of_retries",
@@ -120,21 +122,30 @@ LAST_WORD: Final = Binding(DEAD.name, DEAD_LETTERS, "last-word")
 RabbitMQ 3.10 forgets the very last thing that was declared before a SIGKILL in about 1 of 25 kills, even a second later, although it
 is in its log on disk; what was followed by another declaration never got lost (measured: 3 of 74 against 0 of 67 kills)."""
 
-BASE: Final[tuple[Declaration, ...]] = (
-    USERS,
-    GROUPS,
-    RECEIPTS,
-    DEAD,
-    HISTORIES,
-    _queue(REGISTER, "classic", max_length=0),
-    _queue(DEAD_LETTERS, "classic"),
-    Binding(DEAD.name, DEAD_LETTERS),
-)
-"""What every chat needs, declared when the link comes up."""
+
+def base(queue_type: QueueType = "classic") -> tuple[Declaration, ...]:
+    """What every chat needs, declared when the link comes up; queue_type as in `of_user`.
+
+    That the dead letters are of this type on a broker says that everybody's queues there are.
+    """
+    return (
+        USERS,
+        GROUPS,
+        RECEIPTS,
+        DEAD,
+        HISTORIES,
+        _queue(DEAD_LETTERS, queue_type),
+        _queue(REGISTER, queue_type, max_length=0),
+        Binding(DEAD.name, DEAD_LETTERS),
+    )
+
+
+BASE: Final = base()
+"""`base` of a broker of one node."""
 
 
 def of_user(user: str, *, inbox_limit: int, queue_type: QueueType = "classic") -> tuple[Declaration, ...]:
-    """The inbox and the receipts of `user`, with their bindings.
+    """The inbox and the receipts of `user`, with their bindings; of replicated ones also his retries, and the mark of all.
 
     inbox_limit: messages that may wait; beyond it the broker refuses (nack) instead of dropping, and the sender is told.
     queue_type: classic on one node, quorum on a cluster (the broker's documentation advises against quorum queues for
@@ -144,7 +155,8 @@ def of_user(user: str, *, inbox_limit: int, queue_type: QueueType = "classic") -
     receipts = _queue(receipts_queue(user), queue_type, max_length=RECEIPTS_LIMIT)
     key = escape(user)
     # The inbox first: of what was declared within milliseconds of a SIGKILL, RabbitMQ 3.10 forgot the very last in 1 of 25 tries.
-    return (inbox, Binding(USERS.name, inbox.name, key), receipts, Binding(RECEIPTS.name, receipts.name, key))
+    queues = (inbox, Binding(USERS.name, inbox.name, key), receipts, Binding(RECEIPTS.name, receipts.name, key))
+    return queues if queue_type == "classic" else (*queues, *of_retries(user, queue_type), mark_of(inbox.name))
 
 
 def membership(user: str, group: str) -> Binding:

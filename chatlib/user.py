@@ -190,7 +190,7 @@ class ChatUser:
                     self._subscribe_to_retries()
 
     def _subscribe_to_retries(self) -> None:
-        queue, declarations = retries_queue(self.name), of_retries(self.name)
+        queue, declarations = retries_queue(self.name), of_retries(self.name, self._chat._link.queues.queue_type)
         link, inbox = self._chat._link, self._inbox
         self._subscriptions.append(link.subscribe(queue, inbox.deliver, inbox.reset, declarations=declarations, wait=False))
 

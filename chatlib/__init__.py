@@ -20,7 +20,7 @@ from chatlib.settings import Settings
 from chatlib.user import ChatUser
 
 if TYPE_CHECKING:
-    from chatlib.brokers import DockerBroker, LocalBroker, RemoteBroker, default_broker
+    from chatlib.brokers import DockerBroker, DockerCluster, LocalBroker, LocalCluster, RemoteBroker, default_broker
 
 __version__ = "0.1.0"
 
@@ -28,8 +28,10 @@ __all__ = [
     "Chat",
     "ChatUser",
     "DockerBroker",
+    "DockerCluster",
     "LinkState",
     "LocalBroker",
+    "LocalCluster",
     "ReceivedMessage",
     "Recorder",
     "RemoteBroker",
@@ -44,7 +46,7 @@ __all__ = [
 ]
 
 
-_BROKERS = ("DockerBroker", "LocalBroker", "RemoteBroker", "default_broker")
+_BROKERS = ("DockerBroker", "DockerCluster", "LocalBroker", "LocalCluster", "RemoteBroker", "default_broker")
 
 
 def __getattr__(name: str) -> Any:

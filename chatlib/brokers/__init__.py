@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from chatlib.brokers.base import Broker, BrokerState
+from chatlib.brokers.cluster import LocalCluster
 from chatlib.brokers.installation import Installation, find_installation, ways_to_get_one
 from chatlib.brokers.local import DEFAULT_NAME, LocalBroker, running_brokers
 from chatlib.brokers.ports import Ports
@@ -14,15 +15,17 @@ from chatlib.errors import BrokerNotInstalled, BrokerStartFailed
 from chatlib.urls import masked
 
 if TYPE_CHECKING:
-    from chatlib.brokers.docker import DockerBroker
+    from chatlib.brokers.docker import DockerBroker, DockerCluster
 
 __all__ = [
     "DEFAULT_NAME",
     "Broker",
     "BrokerState",
     "DockerBroker",
+    "DockerCluster",
     "Installation",
     "LocalBroker",
+    "LocalCluster",
     "Ports",
     "RemoteBroker",
     "default_broker",
@@ -61,11 +64,11 @@ def default_broker() -> Broker:
 
 
 def __getattr__(name: str) -> Any:
-    """DockerBroker is loaded when it is asked for."""
-    if name == "DockerBroker":
-        from chatlib.brokers.docker import DockerBroker
+    """DockerBroker and DockerCluster are loaded when they are asked for."""
+    if name in {"DockerBroker", "DockerCluster"}:
+        from chatlib.brokers import docker
 
-        return DockerBroker
+        return getattr(docker, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

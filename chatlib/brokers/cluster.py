@@ -19,7 +19,7 @@ from chatlib.brokers.installation import find_installation
 from chatlib.brokers.local import LocalBroker
 from chatlib.brokers.mapper import Mapper
 from chatlib.brokers.members import BrokerCluster
-from chatlib.brokers.ports import Ports, choose_ports
+from chatlib.brokers.ports import Ports, choose_distinct, choose_ports
 from chatlib.errors import BrokerStartFailed, BrokerUnavailable
 
 __all__ = ["LocalCluster"]
@@ -182,16 +182,13 @@ def _members(folder: Path, count: int, name: str) -> list[Identity]:
 
 
 def _new_members(folders: Sequence[Path], name: str) -> list[Identity]:
-    first = identity.create(folders[0], name=f"{name} node 0", ports=choose_ports(Ports()))
-    fresh = [first]
-    for index, folder in enumerate(folders[1:], 1):
-        taken = {port for each in fresh for port in (each.ports.amqp, each.ports.management, each.ports.dist)}
-        while taken & {(ports := choose_ports(Ports(epmd=first.ports.epmd))).amqp, ports.management, ports.dist}:
-            pass
-        own = identity.create(folder, name=f"{name} node {index}", ports=ports)
-        fresh.append(replace(own, user=first.user, password=first.password, cookie=first.cookie))
-    peers = tuple(each.node for each in fresh)
-    members = [replace(each, peers=peers) for each in fresh]
+    shared = Ports(epmd=choose_ports(Ports()).epmd)
+    fresh = [
+        identity.create(folder, name=f"{name} node {index}", ports=ports)
+        for index, (folder, ports) in enumerate(zip(folders, choose_distinct(len(folders), shared), strict=True))
+    ]
+    first, peers = fresh[0], tuple(each.node for each in fresh)
+    members = [replace(each, user=first.user, password=first.password, cookie=first.cookie, peers=peers) for each in fresh]
     for member in members:
         member.folder.mkdir(exist_ok=True, mode=0o700)
         identity.save(member)

@@ -11,7 +11,7 @@ import psutil
 
 from chatlib.errors import BrokerStartFailed
 
-__all__ = ["LOOPBACK", "Ports", "choose_ports", "holder", "is_free", "require_free"]
+__all__ = ["LOOPBACK", "Ports", "choose_distinct", "choose_ports", "holder", "is_free", "require_free"]
 
 LOOPBACK = "127.0.0.1"
 LOWEST, BEYOND = 21_000, 32_000  # above the well-known brokers' ports, below the ephemeral range (Linux: 32768 and up)
@@ -53,6 +53,19 @@ def choose_ports(wanted: Ports) -> Ports:
         if not port:
             chosen[index] = next(free for free in _random_ports() if free not in chosen and is_free(free))
     return Ports(*chosen)
+
+
+def choose_distinct(count: int, wanted: Ports = Ports()) -> list[Ports]:
+    """Return `choose_ports` for so many nodes, without a chosen port in two of them."""
+    chosen: list[Ports] = []
+    taken: set[int] = set()
+    while len(chosen) < count:
+        ports = choose_ports(wanted)
+        new = set(astuple(ports)) - set(astuple(wanted))
+        if not new & taken:
+            taken |= new
+            chosen.append(ports)
+    return chosen
 
 
 def _random_ports() -> Iterator[int]:

@@ -16,13 +16,27 @@ from chatlib.errors import BrokerStartFailed
 if TYPE_CHECKING:
     from docker.models.containers import Container
 
-__all__ = ["AMQP", "DATA", "MANAGEMENT", "Access"]
+__all__ = ["AMQP", "DATA", "MANAGEMENT", "Access", "Membership"]
 
 HOSTNAME = "broker"  # the node's name and its data folder hang on it: the same for every container that mounts a volume
 DATA = "/var/lib/rabbitmq"
 AMQP, MANAGEMENT = "5672/tcp", "15672/tcp"
 VOLUME_LABEL = "chatlib.broker"  # on the volume: ports and password, so that `url` stays for as long as the data
 DEFAULT_USER = "guest"  # RabbitMQ's own, where a container that we did not make sets none
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """What the containers of a cluster have in common, and what each is called among them."""
+
+    network: str  #: on which they find each other
+    hostname: str
+    user: str
+    password: str
+    cookie: str  #: lets them trust each other
+
+    def __repr__(self) -> str:
+        return f"Membership({self.hostname} on {self.network})"  # never the secrets
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +67,8 @@ class Access:
         return f"http://{self.host}:{self.ports.management}" if self.ports.management else ""
 
     @classmethod
-    def new(cls, engine: Engine, name: str, volume: str, ports: Ports | None) -> Self:
-        """Return what is kept with the volume if there is one, else fresh ports and a fresh password.
+    def new(cls, engine: Engine, name: str, volume: str, ports: Ports | None, member: Membership | None = None) -> Self:
+        """Return what is kept with the volume if there is one, else fresh ports and a fresh password (that of the cluster).
 
         Raises `BrokerStartFailed` where the volume is somebody else's: nobody knows the password of the broker in it.
         """
@@ -66,6 +80,8 @@ class Access:
             except NotFound:
                 chosen = choose_ports(ports or Ports())
                 fresh = Ports(chosen.amqp, chosen.management)
+                if member is not None:
+                    return cls(name, volume, member.user, member.password, fresh, member.hostname)
                 return cls(name, volume, f"chat-{secrets.token_hex(3)}", secrets.token_urlsafe(18), fresh)
         try:
             kept = json.loads(labels[VOLUME_LABEL])

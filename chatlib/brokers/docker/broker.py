@@ -94,8 +94,13 @@ class DockerBroker:
         `close()` leaves an adopted one alone and takes down what it brought up; its named volume stays either way.
         """
         found = ComposeService(None if file is None else Path(file), service, project)
+        return cls.of(Vessel(Plan(f"{found.file.parent.name}/{service}", "", "", False, True, None, ()), found), start_timeout)
+
+    @classmethod
+    def of(cls, vessel: Vessel, start_timeout: float = 90.0) -> Self:
+        """Return the broker in this vessel: for clusters, which make their own."""
         broker = cls.__new__(cls)
-        broker._own(Vessel(Plan(f"{found.file.parent.name}/{service}", "", "", False, True, None, ()), found), start_timeout)
+        broker._own(vessel, start_timeout)
         return broker
 
     # What it is

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from chatlib.brokers import diagnosis
-from chatlib.brokers.docker.access import AMQP, DATA, MANAGEMENT, Access
+from chatlib.brokers.docker.access import AMQP, DATA, MANAGEMENT, Access, Membership
 from chatlib.brokers.docker.engine import OWNER_LABEL, Engine, owner_label, trouble, words
 from chatlib.brokers.ports import LOOPBACK, holder, is_free
 from chatlib.errors import BrokerStartFailed, BrokerUnavailable
@@ -46,7 +46,17 @@ def require_volume_free(engine: Engine, access: Access) -> None:
             )
 
 
-def create(engine: Engine, access: Access, image: str, *, config: Iterable[str], owned: bool, temporary: bool, fresh: bool) -> Container:
+def create(
+    engine: Engine,
+    access: Access,
+    image: str,
+    *,
+    config: Iterable[str],
+    owned: bool,
+    temporary: bool,
+    fresh: bool,
+    member: Membership | None = None,
+) -> Container:
     """Make the container, and the volume where there is none; nothing runs yet.
 
     owned: it must not outlive this process. temporary: the volume must not either.
@@ -69,7 +79,9 @@ def create(engine: Engine, access: Access, image: str, *, config: Iterable[str],
             image,
             name=access.name,
             hostname=access.hostname,
-            environment={"RABBITMQ_DEFAULT_USER": access.user, "RABBITMQ_DEFAULT_PASS": access.password},
+            environment={"RABBITMQ_DEFAULT_USER": access.user, "RABBITMQ_DEFAULT_PASS": access.password}
+            | ({"RABBITMQ_ERLANG_COOKIE": member.cookie} if member is not None else {}),
+            network=member.network if member is not None else None,
             ports={AMQP: (LOOPBACK, access.ports.amqp), MANAGEMENT: (LOOPBACK, access.ports.management)},
             mounts=[Mount(DATA, access.volume)],
             labels={OWNER_LABEL: owner_label()} if owned else {},

@@ -61,12 +61,15 @@ class Engine:
             self._client.close()
 
     def sweep(self) -> list[str]:
-        """Remove the containers and temporary volumes whose owner died; return their names."""
+        """Remove the containers, networks and temporary volumes whose owner died; return their names."""
         swept = []
         with trouble("removing what a dead process left"):
             for container in self.client.containers.list(all=True, filters={"label": OWNER_LABEL}, ignore_removed=True):
                 if _owner_is_dead(container.labels.get(OWNER_LABEL, "")) and remove(container):
                     swept.append(str(container.name))  # noqa: PERF401  removing is an effect
+            for network in self.client.networks.list(filters={"label": OWNER_LABEL}):
+                if _owner_is_dead((network.attrs.get("Labels") or {}).get(OWNER_LABEL, "")) and remove(network):
+                    swept.append(str(network.name))  # noqa: PERF401
             for volume in self.client.volumes.list(filters={"label": OWNER_LABEL}):
                 if _owner_is_dead((volume.attrs.get("Labels") or {}).get(OWNER_LABEL, "")) and remove(volume):
                     swept.append(str(volume.name))  # noqa: PERF401
@@ -125,18 +128,20 @@ def owner_label() -> str:
 
 
 def remove(thing: Any) -> bool:
-    """Remove a container (with SIGKILL) or a volume; whether it is gone by that. Another process may have been first."""
+    """Remove a container (with SIGKILL), a network or a volume; whether it is gone by that. Another process may have been first."""
     from docker.errors import APIError, NotFound
 
     try:
         if hasattr(thing, "kill"):
             thing.remove(force=True, v=True)
+        elif hasattr(thing, "disconnect"):
+            thing.remove()
         else:
             thing.remove(force=True)
     except NotFound:
         return False
     except APIError as error:
-        if error.status_code == 409:  # removal is in progress, or a volume is still in use
+        if error.status_code in {403, 409}:  # removal is in progress, or a volume or network is still in use
             return False
         raise
     return True

@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 
-__all__ = ["Reaper"]
+__all__ = ["NETWORKS_SCRIPT", "Reaper"]
 
 # Arguments: the container, and its volume or "". SIGTERM is ignored: who stops a whole session would end it before the owner.
 SCRIPT = r"""
@@ -23,10 +23,24 @@ docker rm --force --volumes "$1"
 """
 
 
+# Of a cluster. Argument: the label on its networks. Its containers have reapers of their own, so they take a moment to be off them.
+NETWORKS_SCRIPT = r"""
+trap '' HUP INT TERM
+read -r word && exit 0
+tries=0
+while [ $tries -lt 60 ]; do
+  left=$(docker network ls --quiet --filter "label=$1")
+  [ -n "$left" ] || exit 0
+  docker network rm $left && exit 0
+  sleep 0.5; tries=$((tries + 1))
+done
+"""
+
+
 class Reaper:
     """One reaper process; volume: "" where the data are kept."""
 
-    def __init__(self, container: str, volume: str) -> None:
+    def __init__(self, container: str, volume: str, *, script: str = SCRIPT) -> None:
         self._owner = os.getpid()
         self._shell: subprocess.Popen[bytes] | None = None
         if shutil.which("docker") is None:
@@ -34,7 +48,7 @@ class Reaper:
         read_end, self._pipe = os.pipe()
         try:
             self._shell = subprocess.Popen(
-                ["/bin/sh", "-c", SCRIPT, "chatlib-docker-reaper", container, volume],
+                ["/bin/sh", "-c", script, "chatlib-docker-reaper", container, volume],
                 stdin=read_end,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from threading import Event, RLock
 from typing import TYPE_CHECKING, Any
 
-from chatlib.brokers.docker.access import Access
+from chatlib.brokers.docker.access import Access, Membership
 from chatlib.brokers.docker.compose import ComposeService
 from chatlib.brokers.docker.container import create, find, launch, require_volume_free
 from chatlib.brokers.docker.engine import Engine, remove, trouble
@@ -44,6 +44,7 @@ class Plan:
     detached: bool  #: the container does not
     ports: Ports | None
     config: tuple[str, ...]
+    member: Membership | None = None  #: of a cluster
 
 
 class Vessel:
@@ -79,7 +80,7 @@ class Vessel:
                 if container is None and self.service is not None:
                     container = self._up(self.service)
                 if container is None:
-                    self._access = Access.new(self.engine, self.plan.name, self.plan.volume, self.plan.ports)
+                    self._access = Access.new(self.engine, self.plan.name, self.plan.volume, self.plan.ports, self.plan.member)
                 else:
                     self._access = Access.read(container)
                     self.adopted = self.service is None or not self.service.brought_up
@@ -135,6 +136,7 @@ class Vessel:
                 owned=not plan.detached,
                 temporary=plan.temporary,
                 fresh=not self._made,
+                member=plan.member,
             )
             self._made = True
         if container.status not in LIVING:
@@ -263,6 +265,20 @@ class Vessel:
                 aliases = [alias for alias in settings.get("Aliases") or [] if alias != container.short_id]
                 self.engine.client.networks.get(network).connect(container, aliases=aliases or None)
         self._cut = {}
+
+    def move(self, network: str) -> None:
+        """Take it to that network, off all others, under the names that it has; open connections break."""
+        container = self.look()
+        if container is None:
+            raise BrokerUnavailable(f"the broker {self.plan.name} has no container to move: start() it first")
+        networks = networks_of(container)
+        names = {alias for settings in networks.values() for alias in settings.get("Aliases") or []} - {container.short_id}
+        with trouble(f"moving the container to the network {network}"):
+            for each in networks:
+                if each != network:
+                    self.engine.client.networks.get(each).disconnect(container)
+            if network not in networks:
+                self.engine.client.networks.get(network).connect(container, aliases=sorted(names | {self.access.hostname}))
 
     # How
 

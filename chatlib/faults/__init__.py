@@ -22,7 +22,7 @@ from chatlib.faults.brokers import freeze, kill, stop
 from chatlib.faults.cluster import node_down, node_frozen, partition
 from chatlib.faults.connections import close_connections
 from chatlib.faults.fault import Fault, recording
-from chatlib.faults.path import Path, black_hole, cut, delay, throttle
+from chatlib.faults.path import Path, black_hole, cut, delay, half_open, throttle
 from chatlib.faults.processes import kill_process
 from chatlib.faults.queues import delete_queue
 
@@ -37,6 +37,7 @@ __all__ = [
     "delete_queue",
     "disk_alarm",
     "freeze",
+    "half_open",
     "kill",
     "kill_process",
     "memory_alarm",

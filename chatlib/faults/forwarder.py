@@ -35,6 +35,7 @@ class Forwarder:
         self._weather = Weather()
         self.up, self.down = Traffic(Pace(self._weather)), Traffic(Pace(self._weather))
         self._relays: dict[Relay, asyncio.Task[None]] = {}
+        self._stranded: dict[Condition, list[Relay]] = {}
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"path {self.port}", daemon=True)
         self._thread.start()
@@ -102,6 +103,9 @@ class Forwarder:
     async def _apply(self, condition: Condition) -> None:
         async with self._changing:
             self._weather.add(condition)
+            if condition.stranding:
+                self._stranded[condition] = [relay for relay in self._relays if not relay.is_stranded]
+                await asyncio.gather(*(relay.strand() for relay in self._stranded[condition]))
             if self._weather.refusing:
                 await self._refuse()
                 await self._reset(list(self._relays))
@@ -111,6 +115,7 @@ class Forwarder:
             if condition not in self._weather:
                 return
             self._weather.remove(condition)
+            await self._reset(self._stranded.pop(condition, []))
             if not self._weather.swallowing:
                 await self._reset([relay for relay in self._relays if relay.has_gap])
             if not self._weather.refusing and self._listener is None:

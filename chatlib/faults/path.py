@@ -11,12 +11,12 @@ from urllib.parse import urlsplit, urlunsplit
 from chatlib.brokers.base import Broker
 from chatlib.brokers.ports import LOOPBACK
 from chatlib.brokers.readiness import port_open
-from chatlib.faults.fault import Fault, inflict
+from chatlib.faults.fault import Fault, impossible, inflict
 from chatlib.faults.forwarder import Forwarder
 from chatlib.faults.weather import Condition
 from chatlib.urls import masked
 
-__all__ = ["Path", "black_hole", "cut", "delay", "throttle"]
+__all__ = ["Path", "black_hole", "cut", "delay", "half_open", "throttle"]
 
 TARGET = "path"
 DEFAULT_PORTS = {"amqp": 5672, "amqps": 5671}
@@ -104,6 +104,18 @@ def black_hole(path: Path) -> Fault:
     As behind a firewall that forgot the connection. Healed: those that lost something are reset, the others go on.
     """
     return _inflict(path, "black_hole", Condition(swallowing=True))
+
+
+def half_open(path: Path) -> Fault:
+    """Cut the connections for the client only: the broker hears nothing of it and holds them open, until its heartbeat finds them dead.
+
+    So it is for a laptop that changes its network, or a router that forgets: the client comes back at once, by this path, too, while
+    its old consumers are still there and are handed messages. Healed: the broker's side is reset.
+    Raises FaultError if no connection goes through the path.
+    """
+    if not path.connections:
+        raise impossible("half_open", TARGET, "no connection goes through it: connect by path.url first")
+    return _inflict(path, "half_open", Condition(stranding=True))
 
 
 def delay(path: Path, seconds: float) -> Fault:

@@ -8,6 +8,7 @@ import socket
 import struct
 from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
 from chatlib.faults.weather import Pace, Weather
 
@@ -36,12 +37,13 @@ class Relay:
         self._weather = weather
         self._up, self._down = up, down
         self.has_gap = False  #: something of it was swallowed: what would follow makes no sense to the other side
+        self._wanted_stranded, self._stranded = asyncio.Event(), asyncio.Event()
 
     async def run(self) -> None:
         """Both directions. Where it does not end in good order both sides are reset; cancel it to do that."""
         loop = asyncio.get_running_loop()
         server: socket.socket | None = None
-        tasks: list[asyncio.Task[None]] = []
+        tasks: list[asyncio.Future[Any]] = []
         in_order = False
         try:
             if self._weather.swallowing:
@@ -54,21 +56,43 @@ class Relay:
             if server is not None:
                 ways.append(_Way(self, server, self._client, self._down))
             tasks = [loop.create_task(step()) for way in ways for step in (way.read, way.write)]
-            await asyncio.gather(*tasks)
-            in_order = not self.has_gap
+            forwarding = asyncio.gather(*tasks)
+            tasks += [forwarding, loop.create_task(self._wanted_stranded.wait())]
+            await asyncio.wait(tasks[-2:], return_when=asyncio.FIRST_COMPLETED)
+            if self._wanted_stranded.is_set():
+                await _ended(tasks)
+                await self._strand(server)
+            else:
+                forwarding.result()
+                in_order = not self.has_gap
         except OSError:  # TimeoutError is one
             pass
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)  # nobody may wait for a socket that is closed
+            await _ended(tasks)  # nobody may wait for a socket that is closed
             for side in (self._client, server):
                 if side is not None:
                     _close(side, in_order)
 
+    @property
+    def is_stranded(self) -> bool:
+        """Whether its client was cut off by `strand`."""
+        return self._wanted_stranded.is_set()
+
+    async def strand(self) -> None:
+        """Reset the client and leave the broker alone: it hears nothing of that, and what it says is swallowed, until it gives up."""
+        self._wanted_stranded.set()
+        await self._stranded.wait()
+
+    async def _strand(self, server: socket.socket | None) -> None:
+        self.drop()
+        if server is not None:
+            while data := await asyncio.get_running_loop().sock_recv(server, CHUNK):
+                self._down.swallowed += len(data)
+
     def drop(self) -> None:
-        """Reset the client, if that was not done yet."""
+        """Reset the client, if that was not done yet; nobody waits for this one any more."""
         _close(self._client, in_order=False)
+        self._stranded.set()
 
     @property
     def weather(self) -> Weather:
@@ -152,6 +176,13 @@ class _Way:
             await loop.sock_sendall(goal, view[:size])
             self._traffic.passed += size
             view = view[size:]
+
+
+async def _ended(tasks: list[asyncio.Future[Any]]) -> None:
+    """End all of these; returns when they have ended."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _ready(side: socket.socket) -> socket.socket:

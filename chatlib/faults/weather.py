@@ -18,6 +18,7 @@ class Condition:
     """One thing that is wrong with a path. Two equal ones are two."""
 
     refusing: bool = False  #: no connection gets through
+    stranding: bool = False  #: those that were there when it began are gone for the client only
     swallowing: bool = False  #: what comes is thrown away
     delay: float = 0.0  #: seconds, each way
     rate: float | None = None  #: bytes a second, each way

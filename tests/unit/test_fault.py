@@ -347,6 +347,29 @@ class TestPath:
                 assert path.connections >= 1, "the other side still thinks that it is connected"
         wait_until(lambda: path.connections == 0, 5, "it is told at last")
 
+    def test_half_open(self, path: Path) -> None:
+        """1 the client is cut, the other side is not told; 2 who comes now gets through; 3 healed, the other side is told."""
+        with pytest.raises(FaultError, match="no connection goes through it"):
+            faults.half_open(path)
+        with client_of(path) as client:
+            says_back(client)
+            with faults.half_open(path):
+                # 1
+                with pytest.raises(ConnectionResetError):
+                    client.recv(1)
+                assert path.connections == 1
+                # 2
+                with client_of(path) as again:
+                    says_back(again)
+                    assert path.connections == 2
+                    # 3
+                    with faults.half_open(path) as second, pytest.raises(ConnectionResetError):
+                        again.recv(1)
+                    assert second.ended and path.connections == 1
+            assert path.connections == 0
+        with client_of(path) as client:
+            says_back(client)
+
     def test_delay_keeps_order_and_does_not_narrow_the_line(self, path: Path) -> None:
         with client_of(path) as client:
             with faults.delay(path, 0.15) as fault:

@@ -41,6 +41,7 @@ from chatlib.urls import masked
 __all__ = ["Link", "LinkState", "Subscription"]
 
 _log = logging.getLogger("chatlib.link")
+CLOSING = 3.0  # seconds for the broker's answer to "close", after which it has every ack; a frozen one gives none
 _QUIET_ATTEMPTS = 30  # about half a minute of failures before the log says CRITICAL: a restart takes 5 to 10 s
 
 
@@ -192,7 +193,7 @@ class Link:
             self.flush(timeout)
         done = threading.Event()
         self._io.call(lambda: self._close(done))
-        done.wait(1.0)
+        done.wait(CLOSING)
         self._io.stop()
 
     def _request(self, request: Request, *, wait: bool = True) -> Any:

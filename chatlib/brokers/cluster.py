@@ -137,12 +137,13 @@ class LocalCluster(BrokerCluster[LocalBroker]):
             chosen = others
         self._each(chosen, lambda node: node.start(), undo)
 
-    def _split(self, sides: tuple[frozenset[int], frozenset[int]]) -> None:
+    def _divide(self, parts: Sequence[Sequence[int]]) -> None:
+        names = [node.node_name for node in self.nodes]
         apart = {
-            self.nodes[node].node_name: [self.nodes[other].node_name for other in theirs]
-            for ours, theirs in (sides, sides[::-1])
-            for node in ours
-            if self.nodes[node].state is BrokerState.RUNNING
+            names[index]: [name for other, name in enumerate(names) if other not in part]
+            for part in parts
+            for index in part
+            if self.nodes[index].state is BrokerState.RUNNING
         }
         self._until_none(lambda: erlang.split(apart), "still see nodes of the other side")
 

@@ -23,7 +23,7 @@ __all__ = ["BrokerCluster", "Member"]
 POLL = 0.1  # seconds between two looks
 LOOK = 2.0  # seconds for one answer of one node
 UNNOTICED = 5.0  # seconds that a node may be frozen and the others do not give it up: they take 7.5 to 12.5
-PAUSING = 15.0  # seconds until a node that sees that it is in the minority has stopped serving; it takes 1 or 2
+PAUSING = 20.0  # seconds until a node of a minority has seen that (at most 12.5, see TICK_TIME) and stopped serving (1 or 2)
 
 
 class Member(Broker, Protocol):
@@ -169,11 +169,10 @@ class BrokerCluster(abc.ABC, Generic[N]):
             since = min((self._frozen_at.pop(self.nodes[index].node_name, 0.0) for index in frozen), default=time.monotonic())
             given_up = len(awake) > len(self.nodes) / 2 and time.monotonic() - since > UNNOTICED and not self._apart
             if given_up:
-                self._split((frozenset(frozen), awake))
+                self._divide([frozen, sorted(awake)])
             self._each(chosen, lambda broker: broker.thaw())
             if given_up:
-                self._until(lambda: not any(_seen_by(self.nodes[index]) for index in frozen), PAUSING)
-                self._join()
+                self._rejoin([frozen, sorted(awake)])
             if self.state is BrokerState.RUNNING and not self._apart:
                 with contextlib.suppress(BrokerStartFailed):
                     self._await_union()
@@ -191,12 +190,14 @@ class BrokerCluster(abc.ABC, Generic[N]):
             )
         with self._mutex:
             self._apart.append(sides)
-            self._split(sides)
+            self._divide(self._parts())
 
     def heal(self) -> None:
         """Undo every `partition`; returns when all nodes that run serve again and see each other.
 
-        Raises `BrokerUnavailable` if they do not within a minute.
+        The network is whole again only when the smaller part has stopped serving. One side that has noticed nothing, when the other has
+        given it up, would stay apart for good: "pause_minority" looks for nodes that are gone, and finds none (seen with 3.10 and 4.0).
+        Raises `BrokerUnavailable` if they do not find each other within a minute.
         """
         with self._mutex:
             self._mend()
@@ -247,17 +248,31 @@ class BrokerCluster(abc.ABC, Generic[N]):
         """Start these; if one fails, none of them stays half-started."""
 
     @abc.abstractmethod
-    def _split(self, sides: tuple[frozenset[int], frozenset[int]]) -> None:
-        """Cut the network between the sides."""
+    def _divide(self, parts: Sequence[Sequence[int]]) -> None:
+        """Cut the network between these parts, which name each node once."""
 
     @abc.abstractmethod
     def _join(self) -> None:
-        """Undo all that `_split` did."""
+        """Undo all that `_divide` did."""
+
+    def _parts(self) -> list[list[int]]:
+        """Return which nodes are still together, after all partitions."""
+        parts: dict[tuple[bool, ...], list[int]] = {}
+        for index in range(len(self.nodes)):
+            parts.setdefault(tuple(index in one for one, _ in self._apart), []).append(index)
+        return list(parts.values())
 
     def _mend(self) -> None:
         if self._apart:
-            self._join()
+            self._rejoin(self._parts())
             self._apart.clear()
+
+    def _rejoin(self, parts: Sequence[Sequence[int]]) -> None:
+        """Make the network whole, after all nodes that are in no majority have stopped serving."""
+        running = [[self.nodes[index] for index in part if self.nodes[index].state is BrokerState.RUNNING] for part in parts]
+        lesser = [node for part in running if len(part) <= len(self.nodes) / 2 for node in part]
+        self._until(lambda: not any(_seen_by(node) for node in lesser), PAUSING)
+        self._join()
 
     def _first(self) -> N:
         return next((node for node in self.nodes if node.state is BrokerState.RUNNING), self.nodes[0])

@@ -104,6 +104,9 @@ class DockerCluster(BrokerCluster[DockerBroker]):
             for node in self._nodes:  # what brought a Compose project up, the first, takes it down, last of all
                 stack.callback(node.close)
             self._mend()
+            stopping = [node for node in self._nodes if (service := node._vessel.service) is not None and service.brought_up]
+            if stopping:  # all at once: one after the other, the last ones are a minority, which takes them long to end
+                self._each(stopping, lambda node: node.stop())
 
     def __repr__(self) -> str:
         return f"<DockerCluster {self._name} of {len(self._nodes)} nodes>"
@@ -124,11 +127,8 @@ class DockerCluster(BrokerCluster[DockerBroker]):
 
         self._each(chosen, lambda node: node.start(), undo)
 
-    def _split(self, sides: tuple[frozenset[int], frozenset[int]]) -> None:
-        parts: dict[tuple[bool, ...], list[Vessel]] = {}
-        for index, node in enumerate(self._nodes):
-            parts.setdefault(tuple(index in one for one, _ in [*self._apart, sides]), []).append(node._vessel)
-        self._segments.arrange(self._engine, list(parts.values()))
+    def _divide(self, parts: Sequence[Sequence[int]]) -> None:
+        self._segments.arrange(self._engine, [[self._nodes[index]._vessel for index in part] for part in parts])
 
     def _join(self) -> None:
         self._segments.unite(self._engine, [node._vessel for node in self._nodes])

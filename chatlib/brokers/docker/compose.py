@@ -49,7 +49,9 @@ class ComposeService:
         """Remove what `up()` made, network included; named volumes stay, as with `docker compose down`."""
         if self.brought_up:
             self.brought_up = False
-            self._run(*(("down",) if self._alone else ("rm", "--stop", "--force", self.service)), patience=DOWN_PATIENCE)
+            self._run("rm", "--stop", "--force", self.service, patience=DOWN_PATIENCE)  # `down` would leave one of a profile
+            if self._alone:
+                self._run("down", patience=DOWN_PATIENCE)
 
     def _containers(self, engine: Engine, *labels: str) -> list[Container]:
         wanted = [f"{LABEL}project.working_dir={self.file.parent}", *labels]

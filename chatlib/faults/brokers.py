@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chatlib.brokers.base import Broker, BrokerState
 from chatlib.brokers.remote import RemoteBroker
-from chatlib.errors import BrokerUnavailable, FaultError
+from chatlib.errors import BrokerUnavailable
 from chatlib.faults.fault import Fault, impossible, inflict
 
 __all__ = ["freeze", "kill", "require_ours", "require_running", "stop"]
@@ -60,4 +60,4 @@ def require_running(name: str, broker: Broker, *, target: str = TARGET) -> None:
     """Raise FaultError for a broker that somebody else runs, or that does not run."""
     require_ours(name, broker, target=target)
     if not broker.is_running:
-        raise FaultError(f"cannot {name.replace('_', ' ')} {target}: it does not run, start() it first")
+        raise impossible(name, target, "it does not run, start() it first")

@@ -17,6 +17,14 @@ from chatlib.events import FAULT_BEGAN, FAULT_ENDED, Event
 __all__ = ["Fault", "impossible", "inflict", "instant", "recording", "until"]
 
 POLL = 0.02  # seconds
+VERBS = {  # where the name of a fault is none
+    "black_hole": "make a black hole of",
+    "disk_alarm": "raise a disk alarm on",
+    "half_open": "half close",
+    "memory_alarm": "raise a memory alarm on",
+    "node_down": "take down",
+    "node_frozen": "freeze",
+}
 
 _log = logging.getLogger("chatlib.faults")
 _lock = threading.Lock()
@@ -201,7 +209,7 @@ def instant(name: str, target: str, *, count: int | None = None, at: float | Non
 
 def impossible(name: str, target: str, why: object) -> FaultError:
     """The error for what cannot be done here; `why` ends with what to do."""
-    return FaultError(f"cannot {name.replace('_', ' ')} {target}: {why}")
+    return FaultError(f"cannot {VERBS.get(name, name.replace('_', ' '))} {target}: {why}")
 
 
 def until(condition: Callable[[], bool], timeout: float) -> bool:

@@ -42,7 +42,7 @@ def tools_of(name: str, target: str, broker: Broker) -> HasTools:
     """The broker, whose rabbitmqctl can be run now. Raises FaultError where it cannot."""
     require_running(name, broker, target=target)
     if broker.state is BrokerState.FROZEN:
-        raise FaultError(f"cannot {name.replace('_', ' ')} {target}: it is frozen and answers nobody; heal that fault first")
+        raise impossible(name, target, "it is frozen and answers nobody; heal that fault first")
     if not callable(getattr(broker, "rabbitmqctl", None)):
         fix = "take one of its nodes, such as cluster.nodes[0]" if hasattr(broker, "nodes") else "use a LocalBroker or a DockerBroker"
         raise impossible(name, target, f"it takes rabbitmqctl, and a {type(broker).__name__} has none: {fix}")

@@ -152,7 +152,7 @@ class Freshness:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._seen: dict[str, tuple[float, float]] = {}  # node -> (least value so far, uptime at the last look)
+        self._seen: dict[str, tuple[Any, float, float]] = {}  # node -> (its process, least value so far, uptime at the last look)
         self.interval = math.nan  #: seconds between two samples of the broker, as last seen
 
     def look(self, nodes: Iterable[Any]) -> dict[str, float]:
@@ -163,15 +163,15 @@ class Freshness:
                 name, milliseconds = found(each, "name"), found(each, "uptime")
                 if not isinstance(name, str) or not isinstance(milliseconds, int | float):
                     continue
-                uptime = milliseconds / 1000
-                least, last = self._seen.get(name, (math.inf, math.inf))
-                if uptime < last:  # never seen, or it was started anew
+                uptime, process = milliseconds / 1000, found(each, "os_pid")
+                last_process, least, last = self._seen.get(name, (process, math.inf, math.inf))
+                if uptime < last or process != last_process:  # never seen, or it was started anew
                     least = math.inf
                 elif uptime > last:
                     self.interval = uptime - last
                 began = now - uptime
                 ages[name] = math.nan if least == math.inf else max(0.0, began - least)
-                self._seen[name] = min(least, began), uptime
+                self._seen[name] = process, min(least, began), uptime
         return ages
 
 

@@ -200,7 +200,7 @@ class Sampler:
         at, now = time.time(), time.monotonic()
         try:
             listed = management.get(management.in_vhost("queues"), columns=ASKED)
-            nodes = management.get("nodes", columns="name,uptime,rates_mode")
+            nodes = management.get("nodes", columns="name,uptime,os_pid,rates_mode")
         except ChatError as exc:
             _log.debug("no sample: %s", exc)
             for queue in self._queues or tuple(self._meters):

@@ -89,6 +89,7 @@ def test_the_age_of_figures_is_found_by_looking_more_than_once() -> None:
     assert look(72.0) == pytest.approx(1.0)
     clock.now += 5.0
     assert math.isnan(look(3.0)), "started anew: another clock"
+    assert math.isnan(freshness.look([{"name": "n", "uptime": 9_000, "os_pid": "2"}])["n"]), "started anew, and up for longer than before"
     assert freshness.look([{"name": "n"}, "strange", {"uptime": 3}]) == {}
 
 

@@ -19,8 +19,10 @@ __all__ = ["Fault", "impossible", "inflict", "instant", "recording", "until"]
 POLL = 0.02  # seconds
 VERBS = {  # where the name of a fault is none
     "black_hole": "make a black hole of",
+    "close_connections": "close",
     "disk_alarm": "raise a disk alarm on",
     "half_open": "half close",
+    "kill_process": "kill",
     "memory_alarm": "raise a memory alarm on",
     "node_down": "take down",
     "node_frozen": "freeze",

@@ -165,6 +165,19 @@ class TestPath:
         through.goes_on("after the black hole")
         assert through.verdict().valid and through.chat.reconnects == 1
 
+    def test_half_open(self, path: faults.Path, through: Talk) -> None:
+        """The chat is back at once, while the broker still has its old connections, and hands messages to the old consumers.
+
+        Nothing is lost: those come again. Of the order nothing is said here: what came by the new consumer meanwhile was earlier.
+        """
+        with faults.half_open(path):
+            wait_until(lambda: through.chat.reconnects == 1, 10, "it is back")
+            assert path.connections == 4
+            swallowed = path.swallowed
+            wait_until(lambda: path.swallowed > swallowed, 10, "the broker talks to those who are gone")
+        verdict = through.verdict()
+        assert (verdict.lost, verdict.duplicated, verdict.unexpected, path.connections) == (0, 0, 0, 2)
+
     def test_delay_and_throttle(self, path: faults.Path, through: Talk) -> None:
         """Two at once: a confirm takes a round trip at least, and large content what the rate allows; nobody hangs up."""
         began = time.monotonic()

@@ -4,11 +4,16 @@ Optional: needs the extra ``chatlib[lab]``. A lesson's first cell imports from h
 """
 
 from chatlib.lab.amqp import Wire
+from chatlib.lab.attempts import attempts, story, wait_settled
 from chatlib.lab.bank import Bank
+from chatlib.lab.book import Book
 from chatlib.lab.checks import check
+from chatlib.lab.clerk import Clerk, open_book
 from chatlib.lab.flow import flow_chart, sample
+from chatlib.lab.ladder import ladder
 from chatlib.lab.lesson import Lesson, LessonCannotStart, start_lesson
 from chatlib.lab.machine import machine
+from chatlib.lab.network import BadPayment, Network, NetworkBusy, NetworkDown
 from chatlib.lab.outages import outages
 from chatlib.lab.people import heard_by, people_verdict
 from chatlib.lab.pictures import depth_chart, heard, till_chart, topology
@@ -20,30 +25,44 @@ from chatlib.lab.till import Till
 from chatlib.lab.waiting import wait_until
 from chatlib.lab.ways import Ways
 from chatlib.lab.wire import on_the_wire
+from chatlib.lab.work_charts import book_chart, calls_chart
 
 __all__ = [
+    "BadPayment",
     "Bank",
+    "Book",
+    "Clerk",
     "Lesson",
     "LessonCannotStart",
+    "Network",
+    "NetworkBusy",
+    "NetworkDown",
     "Till",
     "Ways",
     "Wire",
+    "attempts",
+    "book_chart",
+    "calls_chart",
     "check",
     "depth_chart",
     "first_lines",
     "flow_chart",
     "heard",
     "heard_by",
+    "ladder",
     "machine",
     "on_the_wire",
+    "open_book",
     "outages",
     "people_verdict",
     "predict",
     "quiz",
     "sample",
     "start_lesson",
+    "story",
     "till_chart",
     "topology",
+    "wait_settled",
     "wait_until",
     "watch",
 ]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Depth", "watch"]
 
 PERIOD = 0.05  # seconds
+LEVEL = 6  # samples of the same number that are seen as a level
 
 
 @dataclass(eq=False)
@@ -32,6 +33,12 @@ class Depth:
     def highest(self) -> int:
         """The most that ever waited."""
         return max((count for _, count in self.points), default=0)
+
+    def shows(self, count: int) -> None:
+        """Wait until the last few samples all say `count`, so that the line has a level there. Raises NotInTime."""
+        wait_until(
+            lambda: [waiting for _, waiting in self.points[-LEVEL:]] == [count] * LEVEL, 10, f"{count} messages wait for {self.user}"
+        )
 
     def stop(self) -> None:
         """Take a few more samples, so that the line shows how it ended, and then no more."""

@@ -21,7 +21,7 @@ from tests.support import ROOT
 
 SOURCES = notebooks.sources()
 LESSONS = [source for source in SOURCES if not source.name.startswith("00")]
-PICTURE = re.compile(r"^(topology|depth_chart|till_chart|heard)\(", re.MULTILINE)
+PICTURE = re.compile(r"^(?:\w+ = )?(topology|\w+_chart|heard|ladder)\(", re.MULTILINE)
 
 every = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem[:2])
 lessons = pytest.mark.parametrize("source", LESSONS, ids=lambda path: path.stem[:2])

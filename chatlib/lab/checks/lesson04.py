@@ -189,6 +189,8 @@ def _queues(lesson: Lesson) -> list[str]:
 
 def _look(lesson: Lesson, queue: str) -> list[str]:
     """The ids in a queue, which stay there."""
+    if not lesson.depth(queue)[0]:
+        return []
     question = {"count": 1000, "ackmode": "ack_requeue_true", "encoding": "auto"}
     with Management(lesson.broker.management_url, login=lesson.broker.url) as management:
         found = management._request("POST", management.in_vhost("queues", queue) + "/get", json=question)

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from chatlib.cli.bench import bench
 from chatlib.cli.broker import app as broker
 from chatlib.cli.chaos import chaos
 from chatlib.cli.chat import chat
@@ -49,5 +50,6 @@ app.command(help=described(doctor))(doctor)
 app.command(help=described(replay))(replay)
 app.command(help=described(chat))(chat)
 app.command(help=described(chaos))(chaos)
+app.command(help=described(bench))(bench)
 app.add_typer(broker, name="broker")
 app.add_typer(dead_letters, name="dead-letters")

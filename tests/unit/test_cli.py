@@ -19,6 +19,8 @@ from tests.support import ROOT
 
 COMMANDS = [
     "doctor",
+    "bench",
+    "chaos",
     "chat",
     "replay",
     "broker",
@@ -216,6 +218,20 @@ def test_no_brokers_are_an_empty_list() -> None:
     told = run("broker", "list")
     assert (told.exit_code, told.stdout) == (0, "")
     assert "chatlib broker start" in told.stderr
+
+
+# bench: the checkout's benchmarks
+
+
+def test_bench_without_a_checkout_names_the_way(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys.modules["chatlib.cli.bench"], "CHECKOUT", tmp_path)
+    result = run("bench", "--quick")
+    assert result.exit_code == 2
+    assert "make bench" in result.stderr
+
+
+def test_bench_refuses_a_case_that_it_does_not_know() -> None:
+    assert run("bench", "--only", "flight").exit_code == 2
 
 
 # doctor: what it shows and how it ends

@@ -5,6 +5,7 @@
 ...     chat.user("alice").send("@bob", "hello").wait(timeout=5)
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from chatlib.chat import Chat, connect
@@ -20,6 +21,7 @@ from chatlib.settings import Settings
 from chatlib.user import ChatUser
 
 if TYPE_CHECKING:
+    from chatlib import faults, monitor
     from chatlib.brokers import DockerBroker, DockerCluster, LocalBroker, LocalCluster, RemoteBroker, default_broker
 
 __version__ = "0.1.0"
@@ -46,17 +48,20 @@ __all__ = [
 ]
 
 
+_MODULES = ("faults", "monitor")
 _BROKERS = ("DockerBroker", "DockerCluster", "LocalBroker", "LocalCluster", "RemoteBroker", "default_broker")
 
 
 def __getattr__(name: str) -> Any:
-    """The brokers are loaded when they are asked for: who connects to a URL needs none of them."""
+    """Brokers, faults and the monitor are loaded when they are asked for: who connects to a URL needs none of them."""
     if name in _BROKERS:
         from chatlib import brokers
 
         return getattr(brokers, name)
+    if name in _MODULES:
+        return importlib.import_module(f"chatlib.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_BROKERS})
+    return sorted({*globals(), *_BROKERS, *_MODULES})

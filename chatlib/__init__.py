@@ -21,8 +21,9 @@ from chatlib.settings import Settings
 from chatlib.user import ChatUser
 
 if TYPE_CHECKING:
-    from chatlib import faults, monitor
+    from chatlib import faults
     from chatlib.brokers import DockerBroker, DockerCluster, LocalBroker, LocalCluster, RemoteBroker, default_broker
+    from chatlib.monitor import Monitor
 
 __version__ = "0.1.0"
 
@@ -34,6 +35,7 @@ __all__ = [
     "LinkState",
     "LocalBroker",
     "LocalCluster",
+    "Monitor",
     "ReceivedMessage",
     "Recorder",
     "RemoteBroker",
@@ -44,24 +46,25 @@ __all__ = [
     "check",
     "connect",
     "default_broker",
+    "faults",
     *_errors,
 ]
 
 
-_MODULES = ("faults", "monitor")
-_BROKERS = ("DockerBroker", "DockerCluster", "LocalBroker", "LocalCluster", "RemoteBroker", "default_broker")
+_LATER = {
+    **dict.fromkeys(("DockerBroker", "DockerCluster", "LocalBroker", "LocalCluster", "RemoteBroker", "default_broker"), "chatlib.brokers"),
+    "Monitor": "chatlib.monitor",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Brokers, faults and the monitor are loaded when they are asked for: who connects to a URL needs none of them."""
-    if name in _BROKERS:
-        from chatlib import brokers
-
-        return getattr(brokers, name)
-    if name in _MODULES:
-        return importlib.import_module(f"chatlib.{name}")
+    if name in _LATER:
+        return getattr(importlib.import_module(_LATER[name]), name)
+    if name == "faults":
+        return importlib.import_module("chatlib.faults")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_BROKERS, *_MODULES})
+    return sorted({*globals(), *_LATER, "faults"})

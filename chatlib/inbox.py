@@ -13,7 +13,7 @@ from typing import Any
 from chatlib import events
 from chatlib.dead_letters import ATTEMPT, FAILURES, FIRST_ATTEMPT, FIRST_FAILURE, headers_of_death
 from chatlib.delays import Delays
-from chatlib.envelope import CONFIRMED, Delivery, Outgoing
+from chatlib.envelope import CONFIRMED, RETURNED, Delivery, Outgoing
 from chatlib.errors import ChatClosed, DecodeError, OutboxError
 from chatlib.events import Events
 from chatlib.handled import DONE, Handled
@@ -263,6 +263,8 @@ class Inbox:
 
         def outcome(_: Outgoing, result: str, why: str) -> None:
             if result != CONFIRMED:
+                if result == RETURNED:  # the queue of dead letters was deleted: without it this one would go round and round
+                    self._link.queues.mend()
                 self.again(received, why) if received else self._link.requeue(delivery)
                 return
             _log.warning("dead: message_id=%s in %s after %d attempts: %s", delivery.message_id, delivery.queue, attempt, failures[-1])

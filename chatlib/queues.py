@@ -8,18 +8,18 @@ from typing import Any
 from chatlib.admin import Admin, Request
 from chatlib.connection import Channel
 from chatlib.errors import BrokerUnavailable, ChatClosed, ChatError, QueueDown
-from chatlib.topology import LAST_WORD, SETTLING, Binding, Declaration, Queue, QueueType, is_replicated, mark_of
+from chatlib.topology import LAST_WORD, SETTLING, Binding, Declaration, Queue, QueueType, base, is_replicated, mark_of
 
 __all__ = ["Queues", "declaring"]
 
 
 class Queues:
-    """`Link.queues`. request: asks and waits for the answer; rest(seconds): waits unless the link closes.
+    """`Link.queues`. request(what, wait=True): asks and waits for the answer; rest(seconds): waits unless the link closes.
 
     Every method raises BrokerUnavailable after `request_timeout` seconds without an answer, and ChatClosed.
     """
 
-    def __init__(self, admin: Admin, request: Callable[[Request], Any], rest: Callable[[float], None]) -> None:
+    def __init__(self, admin: Admin, request: Callable[..., Any], rest: Callable[[float], None]) -> None:
         self._admin = admin
         self._request = request
         self._rest = rest
@@ -57,6 +57,10 @@ class Queues:
     def remember(self, declarations: Sequence[Declaration]) -> None:
         """These were declared some other way; recovery restores them."""
         self._request(Request(declaring([LAST_WORD]), declarations))
+
+    def mend(self) -> None:
+        """Declare again what every chat needs: something of it was deleted behind our back. Returns at once; from any thread."""
+        self._request(Request(declaring(base(self.queue_type))), wait=False)
 
     def exists(self, queue: str) -> bool:
         """Whether there is such a queue."""

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import chatlib
-from chatlib import Chat, ChatError, ReceivedMessage, RetryPolicy, Settings
+from chatlib import Chat, ChatError, ReceivedMessage, RetryPolicy, Settings, faults
 from chatlib.brokers import LocalBroker
-from chatlib.events import REPLAYED, Event
+from chatlib.events import REPLAYED, RETURNED, Event
 from chatlib.names import DEAD_LETTERS, inbox_queue
 from tests.support import wait_until
 from tests.wire import raw
@@ -252,3 +252,17 @@ def test_a_replay_into_a_full_inbox_says_so_and_loses_nothing(broker: LocalBroke
         assert [message.content for message in user.receive(limit=2, timeout=5) if not message.ack()] == ["0", "1"]
         assert chat.dead_letters.replay() == 1
         assert [message.content for message in user.receive(limit=1, timeout=5) if not message.ack()] == ["a"]
+
+
+def test_the_queue_of_the_dead_is_deleted_behind_our_back(broker: LocalBroker, chat: Chat, unique: Unique) -> None:
+    """It is made again when somebody needs it, nobody has to connect anew, and what dies meanwhile does not go round and round."""
+    returned: list[Event] = []
+    chat.on_event(lambda event: returned.append(event) if event["hop"] == RETURNED else None)
+    bury(chat, unique("bob"), ["before"], unique)
+    faults.delete_queue(broker, DEAD_LETTERS)
+    ann, bob = chat.user(unique("ann")), chat.user(unique("bob"))
+    sent = ann.send(bob.address, "after")
+    for message in bob.receive(limit=1, timeout=10):
+        message.reject("no")
+    wait_until(lambda: [letter.message_id for letter in chat.dead_letters] == [sent.message_id], 10, "the letter is there")
+    assert 1 <= len(returned) < 50 and chat.reconnects == 0

@@ -11,7 +11,7 @@ import pytest
 import chatlib
 from chatlib import Chat, ChatError, ReceivedMessage, RetryPolicy, Settings, faults
 from chatlib.brokers import LocalBroker
-from chatlib.events import REPLAYED, RETURNED, Event
+from chatlib.events import DEAD, REPLAYED, RETURNED, Event
 from chatlib.names import DEAD_LETTERS, inbox_queue
 from tests.support import wait_until
 from tests.wire import raw
@@ -256,13 +256,14 @@ def test_a_replay_into_a_full_inbox_says_so_and_loses_nothing(broker: LocalBroke
 
 def test_the_queue_of_the_dead_is_deleted_behind_our_back(broker: LocalBroker, chat: Chat, unique: Unique) -> None:
     """It is made again when somebody needs it, nobody has to connect anew, and what dies meanwhile does not go round and round."""
-    returned: list[Event] = []
-    chat.on_event(lambda event: returned.append(event) if event["hop"] == RETURNED else None)
+    events: list[Event] = []
     bury(chat, unique("bob"), ["before"], unique)
+    chat.on_event(events.append)
     faults.delete_queue(broker, DEAD_LETTERS)
     ann, bob = chat.user(unique("ann")), chat.user(unique("bob"))
     sent = ann.send(bob.address, "after")
     for message in bob.receive(limit=1, timeout=10):
         message.reject("no")
-    wait_until(lambda: [letter.message_id for letter in chat.dead_letters] == [sent.message_id], 10, "the letter is there")
-    assert 1 <= len(returned) < 50 and chat.reconnects == 0
+    wait_until(lambda: DEAD in [event["hop"] for event in events], 10, "it is dead")
+    assert [letter.message_id for letter in chat.dead_letters] == [sent.message_id]
+    assert 1 <= [event["hop"] for event in events].count(RETURNED) < 50 and chat.reconnects == 0

@@ -149,9 +149,14 @@ def of_user(user: str, *, inbox_limit: int, queue_type: QueueType = "classic") -
 
     inbox_limit: messages that may wait; beyond it the broker refuses (nack) instead of dropping, and the sender is told.
     queue_type: classic on one node, quorum on a cluster (the broker's documentation advises against quorum queues for
-    instant messaging on one node; they are what replicates).
+    instant messaging on one node; they are what replicates). A quorum inbox is emptied by one consumer at a time, the others stand
+    by: after the end of a node a quorum queue goes on to hand out to the consumer that was connected there, takes that back when it
+    notices, and so whoever consumes beside it, such as the same chat that has moved on, gets later messages first (35 of 1,700 in the
+    worst of 6 kills, none in 12 with a single active consumer; RabbitMQ 3.10).
     """
-    inbox = _queue(inbox_queue(user), queue_type, max_length=inbox_limit, overflow="reject-publish", dead_letter_exchange=DEAD.name)
+    alone = {"single_active_consumer": True} if queue_type == "quorum" else {}
+    limits = {"max_length": inbox_limit, "overflow": "reject-publish"}
+    inbox = _queue(inbox_queue(user), queue_type, **limits, dead_letter_exchange=DEAD.name, **alone)
     receipts = _queue(receipts_queue(user), queue_type, max_length=RECEIPTS_LIMIT)
     key = escape(user)
     # The inbox first: of what was declared within milliseconds of a SIGKILL, RabbitMQ 3.10 forgot the very last in 1 of 25 tries.

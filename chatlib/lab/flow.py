@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import TYPE_CHECKING, Any, Final
 
 from chatlib.lab.pictures import FAULT, _figure, spans
@@ -40,6 +40,7 @@ def flow_chart(lesson: Lesson, sampler: Sampler, title: str, *, stacked: bool = 
     """
     samples = sampler.frame()
     zero = float(samples["at"].min())
+    samples["asked"] = samples["at"]
     samples["at"] -= samples["age"].fillna(0)  # when the broker took the figures, not when it was asked for them
     end = float(samples["at"].max()) - zero
     figure = _figure(title, 400 if stacked else 480, legend={"orientation": "h", "y": 0, "yref": "container", "yanchor": "bottom"})
@@ -75,8 +76,8 @@ def _depths(figure: Figure, samples: DataFrame, zero: float, stacked: bool) -> N
 def _rates(figure: Figure, samples: DataFrame, zero: float) -> None:
     """The rates of all queues together; nothing where the broker was away."""
     for column, (name, colour) in RATES.items():
-        total = samples.groupby("at")[column].sum(min_count=1)
-        _line(figure, total.index.to_series() - zero, total, name=f"{name} (per second)", colour=colour, yaxis="y2")
+        asked = samples.groupby("asked")
+        _line(figure, asked["at"].first() - zero, asked[column].sum(min_count=1), name=f"{name} (per second)", colour=colour, yaxis="y2")
 
 
 def _line(figure: Figure, at: Any, values: Any, *, name: str, colour: str, **how: Any) -> None:
@@ -94,10 +95,9 @@ def _line(figure: Figure, at: Any, values: Any, *, name: str, colour: str, **how
 
 
 def _points(at: Any, values: Any) -> tuple[list[float], list[float | None]]:
-    """The samples in order, None where there was no value."""
-    points = [(round(float(a), 2), None if math.isnan(value) else round(float(value), 1)) for a, value in zip(at, values, strict=True)]
-    points.sort(key=lambda point: point[0])
-    return [a for a, _ in points], [value for _, value in points]
+    """The samples, None where there was no value. Times that go back, since an age is only nearly right, stand still instead."""
+    times = accumulate((round(float(a), 2) for a in at), max)
+    return list(times), [None if math.isnan(value) else round(float(value), 1) for value in values]
 
 
 def _corners(points: Sequence[tuple[float, float | None]]) -> list[tuple[float, float | None]]:

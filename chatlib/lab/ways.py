@@ -27,7 +27,7 @@ __all__ = ["EXCHANGE", "WAYS", "Way", "Ways"]
 
 EXCHANGE: Final = "letters"
 READER: Final = "reader"
-PATIENCE: Final = 1.0  # seconds that the senders wait for confirms
+PATIENCE: Final = 0.6  # seconds that the senders wait for confirms
 VISIBLE: Final = 0.5  # seconds: in a chart of some 40
 
 

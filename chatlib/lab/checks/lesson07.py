@@ -166,6 +166,7 @@ def accepted_and_lost(lesson: Lesson, function: Any) -> str:
             sent = function(chat, reader.address)
             if sent is ...:
                 raise NotYet("write the function first")
+        wait_until(lambda: chat.state is LinkState.CLOSED or chat.unconfirmed == 0, 15, "what was sent has its outcome")
         _still_lost(sent, reader)
     return (
         f"{sent.message_id} was accepted, its state is {sent.state.value!r}, and it never came. The chat was closed with it in its outbox, "
@@ -177,11 +178,11 @@ def _still_lost(sent: Any, reader: ChatUser) -> None:
     if not isinstance(sent, SentMessage) or sent.to != reader.address:
         raise Wrong("return what send() returned for a message to the address that you got", f"you returned {sent!r:.80}")
     got = []
-    for message in reader.receive(limit=1, timeout=2):
+    for message in reader.receive(limit=1, timeout=0.5):
         got.append(message.content)
         message.ack()
     with contextlib.suppress(ChatError):
-        sent.wait(2)
+        sent.wait(0.1)
     if got or sent.state is not SentState.PENDING:
         why = f"it arrived: {got[0]!r:.40}" if got else f"its outcome came: {sent.state.value}"
         raise Wrong("the chat lived long enough to send it: what takes an outbox away that is only in memory?", why)

@@ -7,7 +7,7 @@ from typing import Any
 
 from chatlib.admin import Admin, Request
 from chatlib.connection import Channel
-from chatlib.errors import BrokerUnavailable, ChatClosed, ChatError, QueueDown
+from chatlib.errors import BrokerUnavailable, ChatClosed, ChatError, QueueDown, TopologyMismatch
 from chatlib.topology import LAST_WORD, SETTLING, Binding, Declaration, Queue, QueueType, base, is_replicated, mark_of
 
 __all__ = ["Queues", "declaring"]
@@ -38,10 +38,10 @@ class Queues:
         wanted = tuple(declaration for declaration in declarations if declaration not in self._admin.declared)
         replicated = tuple(d for d in wanted if isinstance(d, Queue) and is_replicated(d))
         if any(mark_of(queue.name) in wanted and not self._has_settled(queue.name) for queue in replicated):
-            self._request(Request(declaring(replicated), replicated))
+            self._declare(replicated, replicated)
             self.settle()
         if wanted:
-            self._request(Request(declaring(wanted), wanted))
+            self._declare(wanted, wanted)
 
     def settle(self) -> None:
         """Wait until replicated queues that were declared a moment ago may be relied on."""
@@ -56,7 +56,16 @@ class Queues:
 
     def remember(self, declarations: Sequence[Declaration]) -> None:
         """These were declared some other way; recovery restores them."""
-        self._request(Request(declaring([LAST_WORD]), declarations))
+        self._declare([LAST_WORD], declarations)
+
+    def _declare(self, declarations: Sequence[Declaration], remember: Sequence[Declaration]) -> None:
+        try:
+            self._request(Request(declaring(declarations), remember))
+        except (BrokerUnavailable, ChatClosed, TopologyMismatch):
+            raise
+        except ChatError:  # something that they are bound to is missing: it was deleted behind our back
+            self._request(Request(declaring(base(self.queue_type))))
+            self._request(Request(declaring(declarations), remember))
 
     def mend(self) -> None:
         """Declare again what every chat needs: something of it was deleted behind our back. Returns at once; from any thread."""

@@ -262,11 +262,11 @@ def test_the_queue_of_the_dead_is_deleted_behind_our_back(broker: LocalBroker, c
     ann, bob = chat.user(unique("ann")), chat.user(unique("bob"))
     faults.delete_queue(broker, DEAD_LETTERS)
     sent = ann.send(bob.address, "after")
-    for message in bob.receive(limit=1, timeout=10):
-        message.reject("no")
-    wait_until(lambda: DEAD in [event["hop"] for event in events], 10, "it is dead")
+    bob.on_message(lambda message: message.reject("no"))
+    wait_until(lambda: DEAD in [event["hop"] for event in events], 30, "it is dead")
     assert [letter.message_id for letter in chat.dead_letters] == [sent.message_id]
     assert 1 <= [event["hop"] for event in events].count(RETURNED) < 50
+    bob.on_message(None)
     faults.delete_queue(broker, DEAD_LETTERS)
     chat.user(unique("cid")).send(bob.address, "signed up, although what the sign-up ends with was missing").wait(10)
     assert len(chat.dead_letters) == 0 and chat.reconnects == 0

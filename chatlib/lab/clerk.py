@@ -5,19 +5,18 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
-import os
-import signal
-import subprocess
-import sys
+import multiprocessing
 import tempfile
 import textwrap
 import threading
 from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import chatlib
 from chatlib import events
+from chatlib.lab import clerk_process
 from chatlib.lab.book import Book
 from chatlib.lab.pictures import spans
 from chatlib.lab.waiting import wait_until
@@ -76,7 +75,8 @@ class Clerk:
         self._prefetch = prefetch
         self._database = database
         self._folder = _folder(lesson)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: BaseProcess | None = None
+        self._line: Connection | None = None
         self._reader: threading.Thread | None = None
         self._heard: list[str] = []
         self._settled: set[str] = set()  # message ids that were acked in this life
@@ -85,7 +85,7 @@ class Clerk:
     @property
     def is_alive(self) -> bool:
         """Whether his process runs."""
-        return self._process is not None and self._process.poll() is None
+        return self._process is not None and self._process.is_alive()
 
     def start(self, *, halt_at: int = 0, place: str = "before the ack", die_before: int = 0) -> None:
         """Start his process. He takes messages when this returns; nothing happens if he is there already.
@@ -118,41 +118,32 @@ class Clerk:
         wait_until(lambda: "ready" in self._heard or not self.is_alive, 30, f"{self!r} is ready")
         if self._lesson_has(KILLED):
             self._lesson.fault_ended(KILLED)
-        if self._process is not None and self._process.poll() not in (None, 0, -signal.SIGKILL):
-            self.errors.append((Path(self._folder) / "stderr").read_text().strip().splitlines()[-1])
-        elif halt_at:
+        if halt_at:
             self._wait_halted(waiting)
 
     def _spawn(self, options: dict[str, Any]) -> None:
-        root = str(Path(chatlib.__file__).parent.parent)
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
-        with (Path(self._folder) / "stderr").open("ab") as errors:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "chatlib.lab.clerk_process"],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment,
-            )  # fmt: skip
-        assert self._process.stdin
-        assert self._process.stdout
-        with contextlib.suppress(OSError):  # it may be dead already: `start` says so
-            self._process.stdin.write(json.dumps(options).encode() + b"\n")
-            self._process.stdin.flush()
-        self._reader = threading.Thread(target=self._listen, args=(self._process.stdout,), name=f"{self._name} clerk", daemon=True)
+        # A server that has chatlib imported already forks them: a new interpreter takes a quarter of a second of work for each.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([clerk_process.__name__])
+        self._line, theirs = context.Pipe()
+        self._process = context.Process(target=clerk_process.main, args=(options, theirs), name="clerk", daemon=True)
+        self._process.start()
+        theirs.close()
+        self._reader = threading.Thread(target=self._listen, args=(self._line,), name=f"{self._name} clerk", daemon=True)
         self._reader.start()
 
-    def _listen(self, out: IO[bytes]) -> None:
-        for line in out:
-            try:
-                told = json.loads(line)
-            except ValueError:
-                continue  # the half of a line that SIGKILL leaves
-            if "hop" in told:
-                self._lesson.recorder(told)
-                if told["hop"] in (events.ACKED, events.DROPPED):
-                    self._settled.add(told["message_id"])
-            elif told["clerk"] == "error":
-                self.errors.append(told["why"])
-            else:
-                self._heard.append(told["clerk"])
+    def _listen(self, line: Connection) -> None:
+        with contextlib.suppress(EOFError, OSError):  # he is gone, perhaps in the middle of a word
+            while True:
+                told = json.loads(line.recv_bytes())
+                if "hop" in told:
+                    self._lesson.recorder(told)
+                    if told["hop"] in (events.ACKED, events.DROPPED):
+                        self._settled.add(told["message_id"])
+                elif told["clerk"] == "error":
+                    self.errors.append(told["why"])
+                else:
+                    self._heard.append(told["clerk"])
 
     def _wait_halted(self, waiting: int) -> None:
         wait_until(lambda: "halted" in self._heard or self.errors or not self.is_alive, 30, f"{self!r} stands still")
@@ -176,7 +167,7 @@ class Clerk:
             self._lesson.fault_ended(STUCK)
         self._lesson.fault_began(KILLED)
         self._process.kill()
-        self._process.wait()
+        self._process.join()
         wait_until(lambda: self._lesson.depth(queue)[1] < consumers, 10, "the broker has noticed")
         if consumers > 1:  # somebody else goes on with the work
             self._lesson.fault_ended(KILLED)
@@ -188,11 +179,11 @@ class Clerk:
     def finish(self, timeout: float = 20.0) -> None:
         """Wait until everything that was sent to `name` was handled by somebody; then he goes home, and the book is in the record."""
         wait_until(lambda: not self.open or self.errors, timeout, f"all payments to @{self._name} are handled")
-        if self._process is not None and self._process.stdin:
-            with contextlib.suppress(OSError):
-                self._process.stdin.close()
-            self._process.wait(20)
-        self._after()
+        if self._process is not None and self._line is not None:
+            with contextlib.suppress(OSError):  # he is gone already
+                self._line.send_bytes(b"go home")
+            self._process.join(20)
+        self._close()
 
     def wait_dead(self, timeout: float = 20.0) -> bool:
         """Wait until he has died by himself, or handled everything; whether he is dead."""
@@ -217,14 +208,12 @@ class Clerk:
         """His process is gone: take in its last words, and what stands in the book since the last time."""
         if self._process is None:
             return
+        self._process.join()
         if self._reader is not None:
             self._reader.join()
-        assert self._process.stdout
-        self._process.stdout.close()
-        if self._process.stdin:
-            with contextlib.suppress(OSError):
-                self._process.stdin.close()
-        self._process = self._reader = None
+        if self._line is not None:
+            self._line.close()
+        self._process = self._reader = self._line = None
         if not self._database:
             for line in self._book.news():  # a payment is handled when it stands in the book, whatever the clerk thought of it
                 self._lesson.recorder(
@@ -234,7 +223,7 @@ class Clerk:
     def _close(self) -> None:
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
+            self._process.join()
             self._after()
 
     def __repr__(self) -> str:

@@ -1,23 +1,26 @@
-"""The process of a `Clerk`: ``python -m chatlib.lab.clerk_process``. Ends when its standard input does, or by SIGKILL.
+"""What a `Clerk` does in his process: handle messages with the learner's function, and die where he is told to.
 
-The first line of standard input says what to do, in JSON. On standard output it tells each hop of each message, a line of JSON and
-one `write` each, so that SIGKILL leaves nothing behind in a buffer. What it prints goes to standard error.
+He ends when the other end of his connection is closed, or by SIGKILL. Over it he tells each hop of each message, one `send` each, so
+that SIGKILL leaves nothing behind in a buffer. What he prints goes nowhere.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import sqlite3
-import sys
 import threading
 from collections.abc import Callable
-from typing import Any, NoReturn
+from multiprocessing.connection import Connection
+from typing import Any
 
 import chatlib
 from chatlib import ReceivedMessage, RetryPolicy, Settings, events
 from chatlib.lab.book import Book
+
+__all__ = ["main"]
 
 
 class Place:
@@ -65,21 +68,31 @@ def mortal(path: str, statements: int) -> sqlite3.Connection:
     return database
 
 
-def main() -> None:
-    """Do as the first line of standard input says, until there are no more."""
-    options = json.loads(sys.stdin.readline())
-    out = os.dup(1)
-    os.dup2(2, 1)
+def main(options: dict[str, Any], line: Connection) -> None:
+    """Do as `options` say (see `Clerk.start`), until `line` is closed at the other end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # interrupting the kernel is no reason to leave
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
     writing = threading.Lock()
 
     def tell(what: dict[str, Any]) -> None:
-        with writing:
-            os.write(out, json.dumps(what, default=str).encode() + b"\n")
+        with writing, contextlib.suppress(OSError):
+            line.send_bytes(json.dumps(what, default=str).encode())
 
+    try:
+        work(options, line, tell)
+    except BaseException as exc:  # noqa: BLE001  whatever it is, there is nobody else to hear of it
+        tell({"clerk": "error", "why": f"{type(exc).__name__}: {exc}"})
+    os._exit(0)  # without waiting for a thread that stands still for ever
+
+
+def work(options: dict[str, Any], line: Connection, tell: Callable[[dict[str, Any]], None]) -> None:
+    """Handle messages until the other end of `line` is closed."""
     place = Place(options["halt_at"], options["place"], tell)
     names: dict[str, Any] = {"json": json, "sqlite3": sqlite3}
     exec(compile(options["source"], "<your function>", "exec"), names)  # noqa: S102  the learner's own code, on the learner's machine
-    work = names[options["function"]]
+    function = names[options["function"]]
     means: Any
     if options["database"]:
         means = mortal(options["book"], options["die_before"])
@@ -90,7 +103,7 @@ def main() -> None:
     def handler(message: ReceivedMessage) -> None:
         place.next()
         try:
-            work(message, means)
+            function(message, means)
         except BaseException as exc:
             tell({"clerk": "error", "why": f"{type(exc).__name__}: {exc}"})
             raise
@@ -107,14 +120,5 @@ def main() -> None:
     with chatlib.connect(options["url"], data_dir=options["data_dir"], settings=settings, name="clerk", on_event=on_event) as chat:
         chat.user(options["name"]).on_message(handler)
         tell({"clerk": "ready"})
-        sys.stdin.read()
-
-
-def run() -> NoReturn:
-    """`main`, and then no waiting for a thread that stands still for ever."""
-    main()
-    os._exit(0)
-
-
-if __name__ == "__main__":
-    run()
+        with contextlib.suppress(EOFError, OSError):
+            line.recv_bytes()

@@ -93,9 +93,10 @@ def calls_chart(networks: Mapping[str, Network], title: str) -> Figure:
 
     figure = make_subplots(rows=len(networks), cols=1, shared_xaxes=True, vertical_spacing=0.12, subplot_titles=list(networks))
     figure.update_layout(_figure(title, 130 + 170 * len(networks)).layout, template="none")
-    longest = 0.0
+    longest, highest = 0.0, 1
     for row, network in enumerate(networks.values(), 1):
         began, ended = network.outages[0]
+        highest = max([highest, *_bars(network.calls, began).values()])
         for kind, colour, told in (("paid", PAID, True), ("refused", REFUSED, False)):
             bars = _bars([call for call in network.calls if (call.told == "paid") == told], began)
             longest = max([longest, *(at + BIN for at in bars)])
@@ -111,7 +112,7 @@ def calls_chart(networks: Mapping[str, Network], title: str) -> Figure:
             figure.add_hline(y=network.capacity, line={"color": "#555", "width": 1.5, "dash": "dash"}, row=row, col=1)
     figure.update_xaxes(zeroline=False, range=[-0.05, longest + 0.1])
     figure.update_xaxes(title={"text": "seconds since the network went down", "standoff": 8}, row=len(networks), col=1)
-    figure.update_yaxes(zeroline=False, title="calls in 0.1 s")
+    figure.update_yaxes(zeroline=False, title="calls in 0.1 s", range=[0, highest * 1.08])
     figure.update_layout(barmode="stack", margin={"t": 90, "b": 95}, legend={"orientation": "h", "y": -0.18, "yanchor": "top"})
     return figure
 

@@ -300,7 +300,7 @@ def without_commit(message: Any, db: Any) -> None:
 
 
 def misspelt(message: Any, db: Any) -> None:
-    db.execute("UPDATE acount SET balance = 0")
+    db.execute("UPDATE konto SET balance = 0")
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def misspelt(message: Any, db: Any) -> None:
         (in_two_transactions, "more than once", "12 payments of 10"),
         (mark_first, "not at all", "12 payments of 10"),
         (without_commit, "not at all, or it was not committed", "1000 are left of 1000"),
-        (misspelt, "raised an exception", "no such table: acount"),
+        (misspelt, "raised an exception", "no such table: konto"),
     ],
 )
 def test_work_that_is_not_idempotent_is_told_what_is_left_in_the_account(

@@ -63,8 +63,8 @@ def hands_full(lesson: Lesson, answers: Any) -> str:
     clerk.finish()
     came = [event for event in lesson.history if event["hop"] == DELIVERED and event["user"] == name]
     seen.append(len({event["message_id"] for event in came if event["redelivered"]}))
-    whats = ("wait in the queue just before the kill", "wait right after it", "come with the flag redelivered")
-    for what, said, saw in zip(whats, answers, seen, strict=True):
+    facts = ("wait in the queue just before the kill", "wait right after it", "come with the flag redelivered")
+    for what, said, saw in zip(facts, answers, seen, strict=True):
         if said != saw:
             raise Wrong(f"not {said} {what}", f"I killed such a clerk on your broker, and {saw} {what}")
     return f"I killed such a clerk on your broker: {seen[0]} waited before, {seen[1]} after, and {seen[2]} came with the flag"

@@ -133,9 +133,9 @@ class BrokerCluster(abc.ABC, Generic[N]):
             self._prepare()
             if node is None:
                 self._mend()
-            self._bring_up(chosen)
-            if not self._apart:
-                self._await_union()
+        self._bring_up(chosen)  # without the lock: one node may wait for another that is started beside it
+        if not self._apart:
+            self._await_union()
 
     def stop(self, node: int | None = None) -> None:
         """Shut down gracefully: clients are told and move on to another node. The data stays."""

@@ -54,7 +54,7 @@ def start(name: Name = DEFAULT, as_json: Json = False) -> None:
 
 @app.command()
 def stop(name: Name = DEFAULT) -> None:
-    """Stop it gracefully; its messages stay. No error if it does not run."""
+    """Stop it gracefully; its messages stay. No error if it is stopped already."""
     with failures(BAD):
         node = _known(name)
         ran = node.is_running
@@ -102,7 +102,10 @@ def thaw(name: Name = DEFAULT) -> None:
 
 @app.command()
 def status(name: Name = DEFAULT, as_json: Json = False) -> None:
-    """What it is doing and where it is. Exit status 0 only if it is running (not stopped, starting or frozen)."""
+    """What it is doing and where it is. Exit status 0 only if it is running (not stopped, starting or frozen).
+
+    The password is in --json only, and in what `chatlib broker start` prints.
+    """
     with failures(BAD):
         found = _status(_known(name))
     if as_json:
@@ -186,10 +189,12 @@ def _show(found: dict[str, Any]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from chatlib.urls import masked
+
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    for key, value in found.items():
+    for key, value in (found | {"url": masked(found["url"]) if found["url"] else ""}).items():
         table.add_row(key.replace("_", " "), escape("" if value is None else str(value)))
     console().print(table)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from chatlib.cli.broker import DEFAULT
 from chatlib.cli.common import CANNOT, console, failures, tell, write_json
 from chatlib.errors import BrokerUnavailable, ChatError
 from chatlib.terminal.text import counted, excerpt, safe
@@ -42,7 +43,7 @@ Broker = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="The result as JSON on standard output, and nothing else there.")]
-Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Message ids; without any: all.", show_default=False)]
+Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]", help="Message ids; without any: all.", show_default=False)]
 
 
 @app.command("list")
@@ -51,7 +52,7 @@ def list_letters(
     limit: Annotated[int, typer.Option("--limit", metavar="N", help="At most so many, the oldest first.", min=1)] = 1000,
     as_json: Json = False,
 ) -> None:
-    r"""List them, the oldest first, with the reason and the number of attempts.
+    """List them, the oldest first, with the reason and the number of attempts.
 
     \b
     Examples:
@@ -88,7 +89,7 @@ def show(
 
 @app.command()
 def replay(message_ids: Ids = None, broker: Broker = None, as_json: Json = False) -> None:
-    r"""Send them to their inboxes again, under the same ids and with a full set of attempts; each is taken out when its copy is confirmed.
+    """Send them to their inboxes again, under the same ids and with a full set of attempts; each is taken out when its copy is confirmed.
 
     \b
     Examples:
@@ -107,12 +108,14 @@ def replay(message_ids: Ids = None, broker: Broker = None, as_json: Json = False
 def purge(
     message_ids: Ids = None,
     broker: Broker = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Throw all away without asking. Asked at a terminal only.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Throw all away without asking.")] = False,
     as_json: Json = False,
 ) -> None:
     """Throw them away, for good."""
     with failures(CANNOT), _known(), _chat(broker) as chat:
-        if not message_ids and not yes and sys.stdin.isatty():
+        if not message_ids and not yes:
+            if not sys.stdin.isatty():
+                raise ChatError("this throws all of them away, and nobody is here to ask: say which by their ids, or say --yes")
             typer.confirm(f"Throw away all {counted(len(chat.dead_letters), 'dead letter')} for good?", abort=True, err=True)
         count = chat.dead_letters.purge(*message_ids or ())
         if as_json:
@@ -130,13 +133,19 @@ def _chat(url: str | None) -> Iterator[Chat]:
 
     url = url or os.environ.get(BROKER_URL)
     if not url:
-        running = running_brokers()
+        running = {broker.name: broker for broker in running_brokers()}
         if not running:
             raise BrokerUnavailable(
                 "no broker is known here: say which by --broker amqp://user:password@host:5672/ or $CHATLIB_BROKER_URL, "
                 "or start yours with `chatlib broker start`"
             )
-        url = running[0].url
+        if len(running) > 1 and DEFAULT not in running:
+            raise ChatError(
+                f"several brokers run ({', '.join(sorted(running))}): say which by --broker URL (`chatlib broker status` tells it)"
+            )
+        chosen = running.get(DEFAULT) or next(iter(running.values()))
+        url = chosen.url
+        tell(f"on the broker {chosen.name!r}")
     with connect(url, name="chatlib dead-letters", settings=Settings(connect_timeout=PATIENCE)) as chat:
         yield chat
 

@@ -10,6 +10,7 @@ import typer
 
 from chatlib.cli.common import BAD, CANNOT, console, failures, tell, write_json
 from chatlib.errors import ChatError
+from chatlib.terminal.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,7 +90,7 @@ def replay(
       chatlib replay chat.jsonl --keep-history run.jsonl
       chatlib replay chat.jsonl --speed 60 --idle-limit 2
       chatlib replay chat.jsonl --json | jq .lost
-      chatlib replay --broker amqp://chat:chat@127.0.0.1:5672/ --prefix test-
+      chatlib replay --broker amqp://chatlib:chatlib@127.0.0.1:5672/ --prefix test-
     """
     from chatlib.brokers import LocalBroker
     from chatlib.replay import playable
@@ -176,7 +177,7 @@ def _show(result: ReplayResult) -> None:
     table.add_row(*cells, f"{result.messages_per_second:,.0f}")
     say(
         f"{escape(result.source)}: {result.messages:,} messages by {result.senders:,} of {result.users:,} users "
-        f"in {result.groups:,} groups, "
+        f"in {counted(result.groups, 'group')}, "
         f"{result.seconds:,.1f} s, {result.deliveries_per_second:,.0f} deliveries/s"
     )
     out.print(table)

@@ -105,7 +105,9 @@ def test_replay_and_purge_do_what_they_say(chat: Chat, run: Run, unique: Unique)
     done = run("list")
     assert done.returncode == 0 and "no dead letters" in done.stderr
     bury(chat, name, ["e", "f"], unique)
-    done = run("purge", "--json")
+    done = run("purge")
+    assert done.returncode == 2 and "--yes" in done.stderr and len(chat.dead_letters) == 2  # nobody is there to be asked
+    done = run("purge", "--yes", "--json")
     assert done.returncode == 0 and json.loads(done.stdout) == {"purged": 2} and chat.dead_letters.list() == []
 
 

@@ -69,7 +69,8 @@ def late_and_gone(lesson: Lesson, answer: Any) -> str:
     for message in dana.receive(timeout=0.5):
         got.append(int(message.content))
         message.ack()
-    if not isinstance(answer, (list, tuple, set)) or sorted(answer) != got:
+    said = [answer] if isinstance(answer, int | str) else answer
+    if not isinstance(said, list | tuple | set) or sorted(map(str, said)) != [str(number) for number in got]:
         raise Wrong(f"she does not get {answer!r}", f"I did it on your broker, and dana got {got}")
     return f"I did it on your broker, and dana got {got}: a membership is a binding, from when it is made until it is removed"
 

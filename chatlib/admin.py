@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chatlib.connection import Channel
-from chatlib.errors import ChatClosed, ChatError, TopologyMismatch
+from chatlib.errors import BrokerUnavailable, ChatClosed, ChatError, TopologyMismatch
 from chatlib.topology import Binding, Declaration, Queue, QueueType, base
 
 __all__ = ["Admin", "Request"]
+
+MAX_LOSSES = 5
 
 _log = logging.getLogger("chatlib.admin")
 
@@ -29,6 +31,7 @@ class Request:
     run: Callable[[Channel, Callable[[Any], None]], None]
     declares: Sequence[Declaration] = ()
     future: Future[Any] = field(default_factory=Future)
+    losses: int = 0  # connections that were lost while it was under way
 
 
 class Admin:
@@ -65,9 +68,16 @@ class Admin:
         """The channel is gone with its connection: ask again what was under way."""
         self._channel = None
         self._on_restored = self._doubtful = None
-        if self._busy:
-            self._line.appendleft(self._busy)
-            self._busy = None
+        busy, self._busy = self._busy, None
+        if busy is None:
+            return
+        busy.losses += 1
+        if busy.losses < MAX_LOSSES:
+            self._line.appendleft(busy)
+        elif not busy.future.done():  # there are things at which a broker closes the connection: asked for ever, nobody would have one
+            busy.future.set_exception(
+                BrokerUnavailable(f"the connection was lost {MAX_LOSSES} times while this was asked for: look at the broker's log for why")
+            )
 
     def refused(self, error: ChatError) -> bool:
         """The broker closed the channel over a request: tell who asked; go on over a new channel.

@@ -10,6 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -146,10 +147,12 @@ class Chat:
         """
         wanted = [check_user_name(name) for name in names]
         self._check_open()
+        missing = dict.fromkeys(name for name in wanted if name not in self._users)
+        limit, queue_type = self.settings.inbox_limit, self._link.queues.queue_type
+        declare_groups(self._link, [of_user(name, inbox_limit=limit, queue_type=queue_type) for name in missing])  # twice is once
         with self._users_lock:
-            new = dict.fromkeys(name for name in wanted if name not in self._users)
-            limit, queue_type = self.settings.inbox_limit, self._link.queues.queue_type
-            declare_groups(self._link, [of_user(name, inbox_limit=limit, queue_type=queue_type) for name in new])
+            self._check_open()
+            new = [name for name in missing if name not in self._users]
             for name in new:
                 self._users[name] = ChatUser(self, name)
             users = [self._users[name] for name in wanted]
@@ -255,6 +258,8 @@ class Chat:
 
         What has no outcome by then is kept in the `data_dir` for the next connect; without one it is lost, and a warning says so.
         """
+        if os.getpid() != self._pid:
+            return  # a forked child: nothing of this is its own
         with self._users_lock:
             if self._closed:
                 return
@@ -262,19 +267,23 @@ class Chat:
         _open_chats.discard(self)
         deadline = time.monotonic() + timeout
         users = list(self._users.values())
-        for user in users:
-            user._close()
-        self._outbox.refuse()
-        for user in users:
-            user._finish(deadline - time.monotonic())
-        self._delays.flush(deadline - time.monotonic())
-        self._link.close(max(min(timeout, 0.5), deadline - time.monotonic()))
-        self._workers.close()
-        pending = self._outbox.close()
-        self._receipts.close()
-        if self._store:
-            self._store.close()
-        elif pending:
+        pending = 0
+        with ExitStack() as last:  # also when Ctrl-C ends the waiting
+            if self._store:
+                last.callback(self._store.close)
+            last.callback(self._receipts.close)
+            last.callback(self._workers.close)
+            last.callback(lambda: self._link.close(0))
+            for user in users:
+                user._close()
+            self._outbox.refuse()
+            for user in users:
+                user._finish(deadline - time.monotonic())
+            self._delays.flush(deadline - time.monotonic())
+            self._link.close(max(min(timeout, 0.5), deadline - time.monotonic()))
+            self._workers.close()
+            pending = self._outbox.close()
+        if pending and not self._store:
             _log.warning("closed with %d messages unconfirmed, which are lost: connect with a data_dir to keep them", pending)
 
     def _check_open(self) -> None:

@@ -48,7 +48,7 @@ class IOThread:
         while not self._stopping:
             try:
                 self._loop.start()
-            except Exception as exc:  # noqa: BLE001  pika raised where no callback of ours could see it: recover, never die silently
+            except BaseException as exc:  # noqa: BLE001  raised where no callback of ours could see it: recover, never die silently
                 _log.exception("the I/O thread caught an error")
                 self._on_crash(exc)
         self._loop.close()
@@ -104,7 +104,7 @@ class _Connection(SelectConnection):  # type: ignore[misc]
         """
         try:
             return super()._read_frame()  # type: ignore[no-any-return]
-        except (ValueError, OverflowError, ArithmeticError, OSError, struct.error, amqp.InvalidFieldTypeException):
+        except (ValueError, OverflowError, ArithmeticError, OSError, RecursionError, struct.error, amqp.InvalidFieldTypeException):
             kind, channel, size = struct.unpack_from(">BHL", self._frame_buffer)
             if kind != pika.spec.FRAME_HEADER:
                 raise
@@ -233,7 +233,7 @@ class Channel:
         )
         try:
             self._amqp.basic_publish(outgoing.exchange, outgoing.key, outgoing.body, properties, mandatory=True)
-        except (amqp.ShortStringTooLong, amqp.UnsupportedAMQPFieldException, UnicodeError, TypeError) as exc:
+        except (amqp.ShortStringTooLong, amqp.UnsupportedAMQPFieldException, UnicodeError, TypeError, struct.error) as exc:
             raise ValueError(f"it cannot be written as AMQP: {exc!r:.200}") from exc  # raised before a byte was written
 
     def prefetch(self, count: int, on_ok: Callable[[], None]) -> None:
@@ -346,5 +346,5 @@ def _delivery(epoch: int, queue: str, method: Any, properties: Any, body: bytes)
 
 
 def _as_text(value: str | bytes | None) -> str | None:
-    """A short string as text: pika hands out bytes where a foreign client wrote what is not UTF-8."""
-    return value.decode(errors="replace") if isinstance(value, bytes) else value
+    """A short string as text that is one again: pika hands out bytes where a foreign client wrote what is not UTF-8."""
+    return value.decode(errors="replace").encode()[:255].decode(errors="ignore") if isinstance(value, bytes) else value

@@ -14,6 +14,7 @@ from chatlib import events
 from chatlib.envelope import CONFIRMED, Delivery, Outgoing
 from chatlib.errors import BrokerUnavailable, ChatError, DecodeError, OutcomeUnknown, QueueDown
 from chatlib.events import Events
+from chatlib.handled import DONE
 from chatlib.link import Link
 from chatlib.messages import SEND_MESSAGE, SendMessage, decode
 from chatlib.names import DEAD_LETTERS, escape, user_of_queue
@@ -88,7 +89,7 @@ class DeadLetter:
             message_id=delivery.message_id,
             user=user_of_queue(queue) or "",
             reason=str(headers.get(REASON) or headers.get("x-first-death-reason") or "unknown"),
-            attempts=attempts if isinstance(attempts := headers.get(ATTEMPT), int) else 1,
+            attempts=attempts if isinstance(attempts := headers.get(ATTEMPT), int) and 1 <= attempts < DONE - 1 else 1,
             failures=tuple(map(str, failures)) if isinstance(failures, list) else (),
             first_failure=_moment(headers.get(FIRST_FAILURE)),
             last_failure=_moment(headers.get(DEAD_AT)),

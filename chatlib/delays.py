@@ -77,7 +77,7 @@ class Delays:
     def flush(self, timeout: float) -> bool:
         """Wait until every copy is safe; False if that took longer than `timeout` seconds."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._copies, max(0.0, timeout))
+            return self._changed.wait_for(lambda: not self._copies, min(max(0.0, timeout), threading.TIMEOUT_MAX))
 
     # ---- with the lock held ----------------------------------------------------------------------------------------------
 

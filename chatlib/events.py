@@ -104,5 +104,5 @@ class Events:
         for listener in self._listeners:
             try:
                 listener(event)
-            except Exception:  # noqa: BLE001  somebody else's code must not end the thread that reports
+            except (Exception, SystemExit):  # noqa: BLE001  somebody else's code must not end the thread that reports
                 _log.exception("an event listener failed on hop=%s message_id=%s", hop, message_id)

@@ -31,6 +31,7 @@ _log = logging.getLogger("chatlib.inbox")
 
 MAX_FAILURES = 20  # reasons that travel with a message; enough for a story, bounded for the header
 MAX_REASON = 300  # characters of each reason
+LATEST = 1 << 45  # Unix milliseconds, a thousand years from now: what claims to be later is a foreigner's nonsense
 
 
 class Inbox:
@@ -104,7 +105,8 @@ class Inbox:
         deadline = time.monotonic() + timeout
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._arrived or self._closed, max(0.0, deadline - time.monotonic()))
+                rest = min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)
+                self._changed.wait_for(lambda: self._arrived or self._closed, rest)
                 if not self._arrived:
                     return None
                 delivery = self._arrived.popleft()
@@ -121,7 +123,7 @@ class Inbox:
         with self._changed:
             deliveries = list(self._arrived)
             self._arrived.clear()
-        for delivery in reversed(deliveries):
+        for delivery in deliveries:  # a quorum queue hands them out in the order in which they came back, a classic one in the old one
             self._link.requeue(delivery)
 
     def _open(self, delivery: Delivery) -> ReceivedMessage | None:
@@ -148,6 +150,11 @@ class Inbox:
         if message.group_id is not None and message.sender_id == self.user:
             self._link.ack(delivery)  # his own words, come back through the group
             return None
+        with self._changed:
+            shown = self._in_hand.get((message.message_id, attempt))
+            if shown is not None and shown._delivery.epoch != delivery.epoch:  # handed out again, without the id as a property
+                shown._delivery = delivery
+                return None
         if self._handled.seen(self.user, message.message_id, attempt) or (message.message_id, attempt) in self._in_hand:
             if wanted:
                 self._hops.emit(events.DROPPED, message.message_id, user=self.user, attempt=attempt)
@@ -182,7 +189,8 @@ class Inbox:
         """Publish a copy that waits in a retry queue; ack the original when the copy is safe there, so that a death repeats."""
         self._check_open()
         reason = _reason(reason)
-        first, first_failure = _number(received._delivery, FIRST_ATTEMPT), _first_failure(received)
+        first = min(_number(received._delivery, FIRST_ATTEMPT), received.attempt)  # anybody may have written the headers
+        first_failure = _first_failure(received)
         delay = self._settings.retry.delay_ms(received.attempt - first + 1, time.time() - first_failure, self._rng)
         if delay is None:
             self.reject(received, reason)
@@ -315,4 +323,4 @@ def _number(delivery: Delivery, header: str) -> int:
 def _first_failure(received: ReceivedMessage) -> float:
     """When the first attempt failed, Unix seconds: now, if this was the first."""
     value = received._delivery.headers.get(FIRST_FAILURE)
-    return value / 1000 if isinstance(value, int) else time.time()
+    return value / 1000 if isinstance(value, int) and 0 < value < LATEST else time.time()

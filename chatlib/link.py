@@ -65,8 +65,7 @@ class Link:
         self._subscriber = Subscriber()
         self.queues = Queues(self._admin, self._request, self._state.rest)  #: declare, count, purge, delete: what a chat asks about queues
         self._woken = False
-        self._consumers = 0
-        self._attempts = 0
+        self._consumers = self._attempts = 0
         self._pair: Pair | None = None
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         self._cancel_wait: Callable[[], None] = lambda: None
@@ -98,10 +97,7 @@ class Link:
         return self._state.watch(watcher)
 
     def open(self) -> None:
-        """Connect for the first time.
-
-        Raises AccessRefused or UnknownHost at once, BrokerUnavailable when nothing answered within `connect_timeout`.
-        """
+        """Connect. Raises AccessRefused and UnknownHost at once, BrokerUnavailable when nothing answered within `connect_timeout`."""
         self._io.call(self._attempt)
         patience = self._settings.connect_timeout + 2 * self._settings.attempt_timeout
         self._state.wait_until(lambda: self.state is not LinkState.CONNECTING, patience)
@@ -164,20 +160,25 @@ class Link:
         """
         self._consumers += 1
         subscription = Subscription(queue, f"{self._name}.{self._consumers}", on_delivery, on_reset)
-        # Registered with the subscriber when the request runs, so that recovery and this request never both consume.
-        declare = declaring(declarations)
-
-        def run(channel: Channel, done: Callable[[Any], None]) -> None:
-            declare(channel, lambda _: self._subscriber.add(subscription, lambda: done(None), confirm=wait))
-
         wait = wait and self.is_up
-        self._request(Request(run, declarations), wait=wait)
+
+        def run(channel: Channel, done: Callable[[Any], None]) -> None:  # only now, so that recovery and this never both consume
+            declaring(declarations)(channel, lambda _: self._subscriber.add(subscription, lambda: done(None), confirm=wait))
+
+        try:
+            self._request(Request(run, declarations), wait=wait)
+        except ChatError:
+            self.unsubscribe([subscription], wait=False)
+            raise
         return subscription
 
-    def unsubscribe(self, subscription: Subscription) -> None:
-        """Stop consuming; returns when the broker has stopped handing out, if the link is up."""
-        subscription.ended = True
-        self._request(Request(lambda _, done: self._subscriber.remove(subscription, lambda: done(None))), wait=self.is_up)
+    def unsubscribe(self, subscriptions: Sequence[Subscription], *, wait: bool = True) -> None:
+        """Stop consuming, for good; with `wait`, and the link up, returns when the broker has stopped handing out."""
+        for each in subscriptions:
+            each.ended = True
+        self._request(Request(lambda _, done: self._subscriber.remove(subscriptions, lambda: done(None))), wait=False)
+        if wait and self.is_up:
+            self._request(Request(lambda _, done: done(None)))  # comes after it, and may be given up: what was asked for stays
 
     def wait_for_room(self, limit: int, timeout: float) -> bool:
         """Wait until fewer than `limit` publishes have no outcome; False if that took longer than `timeout` seconds."""
@@ -254,7 +255,7 @@ class Link:
         self._attempts += 1
         try:
             self._pair = Pair(self._io, self.url, self._name, self._settings, self)
-        except (ValueError, TypeError, KeyError) as exc:
+        except (ValueError, TypeError, KeyError, SyntaxError) as exc:
             self._lost(UnknownHost(f"cannot use the URL {masked(self.url)}: {exc}"))
 
     def on_ready(self, pair: Pair) -> None:

@@ -62,7 +62,7 @@ class Outbox:
         self._who_is_full = who_is_full
         self._count_members = count_members
         self._on_accepted = on_accepted
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a listener that hears of a message may send one
         self._closed = False
         self._keeps_pace = True
         self._settled: deque[str] = deque()  # outcomes known, not yet taken out of the store

@@ -189,7 +189,7 @@ class Publisher:
             self._emit(_HOPS[outcome], outgoing, why)
         try:
             outgoing.on_outcome(outgoing, outcome, why)
-        except Exception:  # noqa: BLE001  a callback must not end the I/O thread
+        except (Exception, SystemExit):  # noqa: BLE001  a callback must not end the I/O thread
             _log.exception("the outcome of message_id=%s could not be told", outgoing.message_id)
 
     def _emit(self, hop: str, outgoing: Outgoing, reason: str = "") -> None:

@@ -81,9 +81,13 @@ class Receipts:
     def send_what_was_left(self) -> None:
         """What an earlier process was to tell, and did not see confirmed. Raises OutboxError, DecodeError."""
         for sender, body in self._store.waiting_receipts() if self._store else ():
-            receipt = decode(body)
-            assert isinstance(receipt, ReceiveMessage)
-            self.publish(sender, receipt, True)
+            try:
+                receipt = decode(body)
+            except DecodeError as exc:
+                _log.error("a receipt that was left, unreadable: %s", exc)
+                continue
+            if isinstance(receipt, ReceiveMessage):
+                self.publish(sender, receipt, True)
 
     def close(self) -> None:
         """Call it when the link is closed and before the store is."""

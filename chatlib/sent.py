@@ -114,7 +114,7 @@ class SentMessage:
             event = threading.Event()
             self._events.append(event)
             if self.state is SentState.PENDING and not self._closed:  # look again: it may have been settled in between
-                event.wait(timeout)
+                event.wait(min(timeout, threading.TIMEOUT_MAX))
         if self._error is not None:
             raise self._error
         if self._state is SentState.CONFIRMED:
@@ -163,5 +163,5 @@ class SentMessage:
         for watcher in self._watchers:
             try:
                 watcher(self)
-            except Exception:  # noqa: BLE001  somebody else's code must not keep the outcome from the others
+            except (Exception, SystemExit):  # noqa: BLE001  somebody else's code must not keep the outcome from the others
                 _log.exception("a watcher of message_id=%s failed", self.message_id)

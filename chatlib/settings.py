@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from chatlib.retry import RetryPolicy
 
 __all__ = ["Settings"]
+
+
+MOST: Final = 2**31 - 1
+LIMITS: Final = {"prefetch": 65_535, "heartbeat": 65_535}  # 16-bit numbers in AMQP
+LONGEST: Final = 1_000_000  # seconds, eleven days
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +74,14 @@ class Settings:
             "handler_threads",
             "handled_limit",
         ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"Settings.{name} must be at least 1, got {getattr(self, name)!r}")
+            value = getattr(self, name)
+            limit = LIMITS.get(name, MOST)
+            if not isinstance(value, int) or not 1 <= value <= limit:
+                raise ValueError(f"Settings.{name} must be a whole number from 1 to {limit:,}, got {value!r}")
         for name in ("blocked_timeout", "connect_timeout", "attempt_timeout", "request_timeout", "recovery_base", "recovery_cap"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"Settings.{name} must be more than 0 seconds, got {getattr(self, name)!r}")
+            if not 0 < getattr(self, name) <= LONGEST:
+                raise ValueError(f"Settings.{name} must be more than 0 seconds, and at most {LONGEST:,}, got {getattr(self, name)!r}")
+        if not isinstance(self.retry, RetryPolicy):
+            raise ValueError(f"Settings.retry must be a RetryPolicy, got {self.retry!r}; one with attempts=1 never retries")  # noqa: TRY004
         if self.queue_type not in ("auto", "classic", "quorum"):
             raise ValueError(f'Settings.queue_type is "auto", "classic" or "quorum", got {self.queue_type!r}')
-        if self.prefetch > 65_535:
-            raise ValueError(f"Settings.prefetch is a 16-bit number in AMQP, at most 65,535, got {self.prefetch!r}")

@@ -56,7 +56,7 @@ class StateBoard:
         for watcher in tuple(self._watchers):
             try:
                 watcher(state, reason)
-            except Exception:  # noqa: BLE001  somebody else's code must not end the I/O thread
+            except (Exception, SystemExit):  # noqa: BLE001  somebody else's code must not end the I/O thread
                 _log.exception("a watcher of the link state failed")
 
     def watch(self, watcher: Callable[[LinkState, str], None]) -> Callable[[], None]:
@@ -75,7 +75,7 @@ class StateBoard:
         with self._changed:
             self._awaited.append(condition)
             try:
-                self._changed.wait_for(lambda: condition() or self.is_closed, timeout)
+                self._changed.wait_for(lambda: condition() or self.is_closed, min(timeout, threading.TIMEOUT_MAX))
                 return condition()
             finally:
                 self._awaited.remove(condition)

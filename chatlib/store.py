@@ -76,6 +76,9 @@ class Store:
         except sqlite3.Error as exc:
             self._db.close()
             raise self._explain(exc) from exc
+        except UnicodeDecodeError as exc:  # sqlite3 tells of names that are none in this way
+            self._db.close()
+            raise OutboxDamaged(self._damaged(exc)) from exc
         except OutboxDamaged:
             self._db.close()
             raise
@@ -115,8 +118,8 @@ class Store:
                 raise self._explain(exc) from exc
 
     def _transaction(self, changes: Sequence[tuple[str, Sequence[tuple[Any, ...]]]]) -> None:
-        self._db.execute("BEGIN")
         try:
+            self._db.execute("BEGIN")
             for statement, rows in changes:
                 self._db.executemany(statement, rows)
             self._db.execute("COMMIT")
@@ -132,9 +135,9 @@ class Store:
         """
         with self._accepting:
             rows = [(number, *message) for number, message in enumerate(messages, self._last_row + 1)]
-            self._write("INSERT INTO outbox(seq, message_id, body, at) VALUES (?,?,?,?)", rows)
-            self._last_row += len(rows)
+            self._last_row += len(rows)  # first: if Ctrl-C ends this in the middle, numbers are left out and none is given twice
             self._rows.update([(message_id, number) for number, message_id, _, _ in rows])
+            self._write("INSERT INTO outbox(seq, message_id, body, at) VALUES (?,?,?,?)", rows)
 
     def remove(self, message_ids: Iterable[str]) -> None:
         """Their outcome is known: they need not be sent again."""

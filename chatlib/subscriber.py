@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from chatlib.connection import Channel
@@ -85,12 +85,15 @@ class Subscriber:
         else:
             on_ok()
 
-    def remove(self, subscription: Subscription, on_ok: Callable[[], None]) -> None:
+    def remove(self, subscriptions: Iterable[Subscription], on_ok: Callable[[], None]) -> None:
         """Stop consuming; `on_ok()` when the broker hands out nothing more."""
-        if self._subscriptions.pop(subscription.tag, None) and self._channel:
-            self._channel.cancel(subscription.tag, on_ok)
-        else:
+        tags = [each.tag for each in subscriptions if self._subscriptions.pop(each.tag, None)]
+        if not tags or self._channel is None:
             on_ok()
+            return
+        for tag in tags[:-1]:
+            self._channel.cancel(tag, lambda: None)
+        self._channel.cancel(tags[-1], on_ok)
 
     def cancelled(self, tag: str) -> Subscription | None:
         """The broker ended a consumer (its queue was deleted): whose it was, or None if it had been removed."""
@@ -111,7 +114,10 @@ class Subscriber:
         def on_delivery(delivery: Delivery) -> None:
             if delivery.epoch == self.epoch:  # else from a channel that is being closed: the broker hands it out again
                 acks.delivered(delivery.tag)
-                subscription.on_delivery(delivery)
+                if subscription.ended:  # and the broker does not know yet
+                    self.requeue(delivery)
+                else:
+                    subscription.on_delivery(delivery)
 
         self._channel.consume(subscription.queue, subscription.tag, self.epoch, on_delivery)
 

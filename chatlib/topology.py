@@ -16,6 +16,7 @@ Direct exchanges, because a group's key is matched exactly and they fan out fast
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -199,12 +200,19 @@ def of_retries(user: str, queue_type: QueueType = "classic") -> tuple[Declaratio
     return (_queue(retries_queue(user), queue_type),)
 
 
+_AGE = re.compile(r"[1-9][0-9]{0,8}[YMDhms]")
+
+
 def of_history(group: str, *, max_age: str, max_bytes: int) -> tuple[Declaration, ...]:
     """The stream that keeps what is said in `group` (bare name).
 
     max_age: RabbitMQ's notation, "7D", "12h", "30m", "3600s". max_bytes: whole segments go when it grows beyond; a segment holds
     a tenth of that, at most 50 MB, so that retention by size works for small histories too.
     """
+    if not _AGE.fullmatch(max_age):  # the broker would answer by closing the connection, for everybody
+        raise ValueError(f'max_age is a number and one of Y M D h m s, such as "7D" or "12h", got {max_age!r}')
+    if not 1 <= max_bytes < 2**53:
+        raise ValueError(f"max_bytes is a number of bytes, at least 1, got {max_bytes!r}")
     segment = max(1_000_000, min(50_000_000, max_bytes // 10))
     stream = _queue(history_queue(group), "stream", max_age=max_age, max_length_bytes=max_bytes, stream_max_segment_size_bytes=segment)
     return (stream, Binding(GROUPS.name, stream.name, escape(group)), registration(group), mark_of(stream.name))

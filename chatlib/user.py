@@ -172,12 +172,14 @@ class ChatUser:
         with self._lock:
             if self._online:
                 return
-            self._online = True
             link = self._chat._link
-            self._subscriptions = [
-                link.subscribe(receipts_queue(self.name), self._chat._receipts.deliver, wait=False),
-                link.subscribe(inbox_queue(self.name), self._inbox.deliver, self._inbox.reset, wait=wait),
-            ]
+            self._subscriptions = [link.subscribe(receipts_queue(self.name), self._chat._receipts.deliver, wait=False)]
+            try:
+                self._subscriptions.append(link.subscribe(inbox_queue(self.name), self._inbox.deliver, self._inbox.reset, wait=wait))
+            except ChatError:
+                link.unsubscribe(self._subscriptions, wait=False)
+                raise
+            self._online = True
             if self._listening:
                 self._subscribe_to_retries()
 
@@ -200,10 +202,11 @@ class ChatUser:
             if not self._online:
                 return
             self._online = False
-            for subscription in self._subscriptions:
-                self._chat._link.unsubscribe(subscription)
-            self._subscriptions = []
-            self._inbox.give_back()
+            subscriptions, self._subscriptions = self._subscriptions, []
+            try:
+                self._chat._link.unsubscribe(subscriptions)
+            finally:
+                self._inbox.give_back()
 
     @property
     def waiting(self) -> int:

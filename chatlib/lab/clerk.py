@@ -116,8 +116,8 @@ class Clerk:
         }
         self._spawn(options)
         wait_until(lambda: "ready" in self._heard or not self.is_alive, 30, f"{self!r} is ready")
-        if not self.is_alive and self._reader is not None:
-            self._reader.join()  # he has said why
+        if "ready" not in self._heard and self._reader is not None:
+            self._reader.join()  # he has died, and said why
         if self._lesson_has(KILLED):
             self._lesson.fault_ended(KILLED)
         if halt_at:

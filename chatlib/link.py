@@ -71,6 +71,7 @@ class Link:
         self._cancel_wait: Callable[[], None] = lambda: None
         self._first_error: ChatError | None = None
         self._deadline = time.monotonic() + settings.connect_timeout
+        self._done = threading.Event()  # closed in good order
 
     @property
     def state(self) -> LinkState:
@@ -192,9 +193,8 @@ class Link:
         """Flush for at most `timeout` seconds, then close both connections and end the thread. Wins over recovery. Idempotent."""
         if not self._state.is_closed and timeout > 0:
             self.flush(timeout)
-        done = threading.Event()
-        self._io.call(lambda: self._close(done))
-        done.wait(CLOSING)
+        self._io.call(lambda: self._close(self._done))
+        self._done.wait(CLOSING)
         self._io.stop()
 
     def _request(self, request: Request, *, wait: bool = True) -> Any:

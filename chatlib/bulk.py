@@ -21,6 +21,7 @@ __all__ = ["declare_groups"]
 
 CHANNELS: Final = 32
 STEP: Final = 8  # groups for one channel at a time, so that the time limit is one for a step and not for ten thousand users
+REPLICATED_STEP: Final = 1  # the same for quorum queues, of which a cluster makes a few dozen a second
 
 
 def declare_groups(link: Link, groups: Sequence[Sequence[Declaration]]) -> None:
@@ -36,14 +37,14 @@ def declare_groups(link: Link, groups: Sequence[Sequence[Declaration]]) -> None:
         sessions = [stack.enter_context(link.session()) for _ in range(min(CHANNELS, len(groups) // STEP))]
         replicated = [[d for d in group if isinstance(d, Queue) and is_replicated(d)] for group in groups]
         if any(replicated):  # nothing is bound to them, and so relied on, before they are safe
-            _declare_all(sessions, replicated)
+            _declare_all(sessions, replicated, REPLICATED_STEP)
             link.queues.settle()
-        _declare_all(sessions, groups)
+        _declare_all(sessions, groups, REPLICATED_STEP if any(replicated) else STEP)
     link.queues.remember([declaration for group in groups for declaration in group])
 
 
-def _declare_all(sessions: Sequence[Session], groups: Sequence[Sequence[Declaration]]) -> None:
-    steps = [groups[start : start + STEP] for start in range(0, len(groups), STEP)]
+def _declare_all(sessions: Sequence[Session], groups: Sequence[Sequence[Declaration]], size: int) -> None:
+    steps = [groups[start : start + size] for start in range(0, len(groups), size)]
     for start in range(0, len(steps), len(sessions)):
         _declare_step(sessions, steps[start : start + len(sessions)])
 

@@ -92,7 +92,7 @@ class TestReady:
                 cluster.partition(*sides)
         with pytest.raises(ManagementError):
             cluster.leader_of("no-such-queue")
-        with pytest.raises(BrokerStartFailed, match=r"a cluster of 3 nodes: LocalCluster\(3, \.\.\.\)"):
+        with pytest.raises(BrokerStartFailed, match=r"a cluster of 3 nodes.*LocalCluster\(3, \.\.\.\)"):
             LocalCluster(5, cluster.nodes[0].data_dir.parent).start()
         assert cluster.state is BrokerState.RUNNING
 
@@ -150,13 +150,11 @@ class TestQueues:
             bob.join(team)
             cid.join(team)
             bob.go_offline()
-            sent = [ann.send(bob.address, str(number)) for number in range(40)]
-            assert chat.flush(20)
-            refused = [message for message in sent if message.state == "rejected"]
-            assert 0 < len(refused) < 31 and bob.waiting >= 10
+            for number in range(11):  # one more, since a quorum queue refuses what comes after it has noticed
+                ann.send(bob.address, str(number)).wait(20)
             with pytest.raises(InboxFull) as error:
-                refused[-1].wait(0)
-            assert error.value.who == (bob.name,)
+                ann.send(bob.address, "one too many").wait(20)
+            assert error.value.who == (bob.name,) and bob.waiting == 11
             with pytest.raises(InboxFull) as error:
                 ann.send(team, "to both").wait(20)
             assert error.value.who == (bob.name,)
@@ -164,24 +162,24 @@ class TestQueues:
             ann.send(cid.address, "and others are not held up").wait(10)
 
 
-# Starts a cluster, says what it is, and waits.
+# Starts a cluster, says what it is as soon as there are three nodes, and goes on.
 OWNER = """
-import json, sys
+import json, threading
 from chatlib.brokers import LocalCluster
 cluster = LocalCluster(3)
-cluster.start()
-folder = cluster.nodes[0].data_dir.parent
-print(json.dumps([[node.pid for node in cluster.nodes], cluster.urls, str(folder)]), flush=True)
-sys.stdin.read()
+threading.Thread(target=cluster.start).start()
+while not all(pids := [node.pid for node in cluster.nodes]):
+    threading.Event().wait(0.1)
+print(json.dumps([pids, str(cluster.nodes[0].data_dir.parent)]), flush=True)
 """
 
 
 def test_sigkill_of_its_owner_takes_it_along() -> None:
-    """Nodes, port mapper, reapers, folder and records: all gone, and nobody had to close anything."""
+    """Also in the middle of a start. Nodes, port mapper, reapers, folder and records: all gone, and nobody had to close anything."""
     owner = subprocess.Popen([sys.executable, "-c", OWNER], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert owner.stdout is not None
-        pids, _, folder = json.loads(owner.stdout.readline())
+        pids, folder = json.loads(owner.stdout.readline())
         processes = {child.pid for child in psutil.Process(owner.pid).children(recursive=True)}
         assert set(pids) < processes and Path(folder).is_dir()
         assert any("epmd" in " ".join(psutil.Process(pid).cmdline()) for pid in processes)

@@ -8,9 +8,9 @@
             ...
         sampler.frame()
 
-What exists is exact. Figures (depths, rates, memory) are samples that the broker takes now and then: `LocalBroker` every second, a
-stock broker every five. So a queue may have no figures in its first seconds, and a broker whose metrics are off (RabbitMQ 4 calls them
-deprecated) has none at all: they are NaN then. The exact depth of a queue is `ChatUser.waiting`.
+What exists is exact, and so is how many messages are in a queue. Other figures (rates, memory, consumers) are samples that the broker
+takes now and then: `LocalBroker` every second, a stock broker every five. So a queue may have none in its first seconds, and a broker
+whose metrics are off (RabbitMQ 4 calls them deprecated) has none at all: they are NaN then, and there are no channels and consumers.
 `age` is how old the figures are, in seconds: found out by looking at the broker's clock more than once, so NaN in the first table.
 """
 
@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
+from chatlib.errors import ManagementError
 from chatlib.management import Management
 from chatlib.tables import Column, flag, found, moment, number, row, table, text
 
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
 
     from chatlib.sampler import Marked, Sampler
 
-__all__ = ["Freshness", "Monitor", "client_of"]
+__all__ = ["Freshness", "Monitor", "client_of", "depths_of"]
+
+BAD_REQUEST: Final = 400
 
 Columns = Mapping[str, Column]
 
@@ -41,8 +44,8 @@ QUEUES: Final[Columns] = {
     "durable": flag("durable"),
     "exclusive": flag("exclusive"),
     "state": text("state"),
-    "ready": number("messages_ready"),
-    "unacked": number("messages_unacknowledged"),
+    "ready": number("ready"),
+    "unacked": number("unacked"),
     "consumers": number("consumers"),
     "memory": number("memory"),
     "publish_rate": number("message_stats", "publish_details", "rate"),
@@ -50,6 +53,7 @@ QUEUES: Final[Columns] = {
     "ack_rate": number("message_stats", "ack_details", "rate"),
     "node": text("node"),
 }
+DEPTHS: Final[Columns] = {"ready": number("messages_ready"), "unacked": number("messages_unacknowledged")}
 EXCHANGES: Final[Columns] = {
     "exchange": text("name"),
     "type": text("type"),
@@ -142,6 +146,16 @@ def client_of(broker_or_url: HasManagement | str, timeout: float) -> Management:
     return Management(broker_or_url.management_url, login=broker_or_url.url, timeout=timeout)
 
 
+def depths_of(management: Management) -> dict[str, dict[str, float]]:
+    """How many messages are ready and unacked in each queue of the virtual host, as the queues themselves say at this moment.
+
+    These two parameters take the way around the broker's metrics (3.10 and 4.x); who does not know them answers with its last sample.
+    """
+    asked = {"disable_stats": "true", "enable_queue_totals": "true", "columns": "name,messages_ready,messages_unacknowledged"}
+    listed = _dicts(management.get(management.in_vhost("queues"), **asked))
+    return {each["name"]: row(each, DEPTHS) for each in listed if "name" in each}
+
+
 class Freshness:
     """How old a node's figures are, by the clock among them: `uptime`, in milliseconds, is as old as all the others.
 
@@ -190,12 +204,14 @@ class Monitor:
         self.freshness = Freshness()
 
     def queues(self) -> DataFrame:
-        """Queues: depth (messages `ready` and `unacked`), consumers, memory (bytes), messages a second in and out, `age`."""
-        return self._figures("queue", QUEUES, self.management.in_vhost("queues"))
+        """Queues: messages `ready` and `unacked`, exact; consumers, memory (bytes), messages a second in and out, as old as `age`."""
+        depths = depths_of(self.management)
+        answers = [each | depths.get(each.get("name", ""), {}) for each in self._list(self.management.in_vhost("queues"))]
+        return self._figures("queue", QUEUES, answers)
 
     def exchanges(self) -> DataFrame:
         """Exchanges, with messages a second in and out, and `age`; the one without a name is the default exchange."""
-        return self._figures("exchange", EXCHANGES, self.management.in_vhost("exchanges"))
+        return self._figures("exchange", EXCHANGES, self._list(self.management.in_vhost("exchanges")))
 
     def bindings(self) -> DataFrame:
         """Bindings: messages that come to `source` with `key` go to `destination`. Exact."""
@@ -203,11 +219,11 @@ class Monitor:
 
     def connections(self) -> DataFrame:
         """Connections of all virtual hosts; `client` is what the client calls itself, rates are bytes a second."""
-        return self._figures("connection", CONNECTIONS, "connections")
+        return self._figures("connection", CONNECTIONS, self._list("connections"))
 
     def channels(self) -> DataFrame:
         """Channels of all virtual hosts; `connection` is the key of the table of connections."""
-        return self._figures("channel", CHANNELS, "channels")
+        return self._figures("channel", CHANNELS, self._list("channels"))
 
     def consumers(self) -> DataFrame:
         """Consumers, and the queue that each of them empties. Exact."""
@@ -256,12 +272,17 @@ class Monitor:
     def _table(self, first: str, columns: Columns, path: str) -> DataFrame:
         return table(_sorted([row(each, columns) for each in self._list(path)], first), columns)
 
-    def _figures(self, first: str, columns: Columns, path: str) -> DataFrame:
-        rows, age = [row(each, columns) for each in self._list(path)], self._age()
+    def _figures(self, first: str, columns: Columns, answers: Iterable[Mapping[str, Any]]) -> DataFrame:
+        rows, age = [row(each, columns) for each in answers], self._age()
         return table(_sorted([{**each, "age": age} for each in rows], first), {**columns, **AGE})
 
     def _list(self, path: str) -> list[dict[str, Any]]:
-        return _dicts(self.management.get(path))
+        try:
+            return _dicts(self.management.get(path))
+        except ManagementError as exc:
+            if exc.status == BAD_REQUEST and "disabled" in str(exc):  # "Stats in management UI are disabled on this node"
+                return []
+            raise
 
     def _age(self) -> float:
         """The age of the oldest figures of all nodes."""

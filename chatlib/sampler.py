@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from chatlib.errors import ChatError
 from chatlib.management import Management
-from chatlib.monitor import Freshness, HasManagement, client_of
+from chatlib.monitor import Freshness, HasManagement, client_of, depths_of
 from chatlib.tables import Column, flag, found, number, row, table, text
 
 if TYPE_CHECKING:
@@ -46,20 +46,16 @@ COLUMNS: Final[Mapping[str, Column]] = {
     "ack_rate": number("ack_rate"),
     "age": number("age"),
 }
-"""at: Unix seconds when the broker was asked. up: whether it answered; if not, the numbers are NaN. age: of the figures, in seconds."""
+"""at: Unix seconds when the broker was asked. up: whether it answered; if not, the numbers are NaN. ready and unacked are exact;
+consumers and the rates (a second) are as old as `age` says, in seconds, and NaN where the broker does not count."""
 
 FAULTS: Final[Mapping[str, Column]] = {"name": text("name"), "target": text("target"), "began": number("began"), "ended": number("ended")}
-DEPTHS: Final[Mapping[str, Column]] = {
-    "ready": number("messages_ready"),
-    "unacked": number("messages_unacknowledged"),
-    "consumers": number("consumers"),
-}
 COUNTERS: Final[Mapping[str, Column]] = {
     "publish_rate": number("message_stats", "publish"),
     "deliver_rate": number("message_stats", "deliver_get"),
     "ack_rate": number("message_stats", "ack"),
 }
-ASKED: Final = ",".join(["name", *(".".join(each.path) for each in (*DEPTHS.values(), *COUNTERS.values()))])
+ASKED: Final = ",".join(["name", "consumers", *(".".join(each.path) for each in COUNTERS.values())])
 
 
 class Marked(Protocol):
@@ -199,7 +195,8 @@ class Sampler:
     def _take(self, management: Management) -> None:
         at, now = time.time(), time.monotonic()
         try:
-            listed = management.get(management.in_vhost("queues"), columns=ASKED)
+            depths = depths_of(management)
+            counts = management.get(management.in_vhost("queues"), columns=ASKED)
             nodes = management.get("nodes", columns="name,uptime,os_pid,rates_mode")
         except ChatError as exc:
             _log.debug("no sample: %s", exc)
@@ -208,15 +205,15 @@ class Sampler:
             return
         ages = [age for age in self._freshness.look(nodes).values() if not math.isnan(age)]
         interval = INTERVAL if math.isnan(self._freshness.interval) else self._freshness.interval
-        counted = any(found(node, "rates_mode") in ("basic", "detailed") for node in nodes)
-        queues = {each["name"]: each for each in listed if self._queues is None or each["name"] in self._queues}
-        self._meters = {name: self._meters.get(name) or {kind: Meter() for kind in COUNTERS} for name in sorted(queues)} or {"": {}}
-        for name, each in sorted(queues.items()):
-            figures = row(each, DEPTHS) | {"age": max(ages, default=math.nan)}
-            for kind, total in row(each, COUNTERS).items():
-                # Where the broker counts, a queue without counters is one through which nothing went before the broker's last sample
-                rate = self._meters[name][kind].look(now, 0.0 if math.isnan(total) and counted else total, interval, self._period)
-                figures[kind] = math.nan if math.isnan(figures["ready"]) else rate
+        # Where the broker counts, a queue without counters is one through which nothing went before its last sample
+        nothing = 0.0 if any(found(node, "rates_mode") in ("basic", "detailed") for node in nodes) else math.nan
+        counted = {each["name"]: each for each in counts}
+        names = sorted(name for name in depths if self._queues is None or name in self._queues)
+        self._meters = {name: self._meters.get(name) or {kind: Meter() for kind in COUNTERS} for name in names} or {"": {}}
+        for name in names:
+            figures = depths[name] | row(counted.get(name, {}), {"consumers": number("consumers")}) | {"age": max(ages, default=math.nan)}
+            for kind, total in row(counted.get(name, {}), COUNTERS).items():
+                figures[kind] = self._meters[name][kind].look(now, nothing if math.isnan(total) else total, interval, self._period)
             self._rows.append(self._row(at, name, up=True, **figures))
 
     @staticmethod

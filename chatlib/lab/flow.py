@@ -40,8 +40,6 @@ def flow_chart(lesson: Lesson, sampler: Sampler, title: str, *, stacked: bool = 
     """
     samples = sampler.frame()
     zero = float(samples["at"].min())
-    samples["asked"] = samples["at"]
-    samples["at"] -= samples["age"].fillna(0)  # when the broker took the figures, not when it was asked for them
     end = float(samples["at"].max()) - zero
     figure = _figure(title, 400 if stacked else 480, legend={"orientation": "h", "y": 0, "yref": "container", "yanchor": "bottom"})
     figure.update_layout(margin={"t": 90, "b": 85})
@@ -76,8 +74,10 @@ def _depths(figure: Figure, samples: DataFrame, zero: float, stacked: bool) -> N
 def _rates(figure: Figure, samples: DataFrame, zero: float) -> None:
     """The rates of all queues together; nothing where the broker was away."""
     for column, (name, colour) in RATES.items():
-        asked = samples.groupby("asked")
-        _line(figure, asked["at"].first() - zero, asked[column].sum(min_count=1), name=f"{name} (per second)", colour=colour, yaxis="y2")
+        asked = samples.groupby("at")
+        counted = asked[column].sum(min_count=1)
+        when = counted.index.to_series() - asked["age"].first().fillna(0)  # when the broker counted, not when it was asked
+        _line(figure, when - zero, counted, name=f"{name} (per second)", colour=colour, yaxis="y2")
 
 
 def _line(figure: Figure, at: Any, values: Any, *, name: str, colour: str, **how: Any) -> None:

@@ -139,7 +139,7 @@ class Ways:
         return {name: self._ask(lambda wire, name=name: wire.depth(name)) for name in self._senders}  # type: ignore[misc]
 
     def seen(self, sampler: Sampler) -> None:
-        """Return when the sampler has shown what waits now, long enough for people to see it in a chart; its figures are a second old."""
+        """Return when the sampler has shown what waits now, for long enough that people see it in a chart."""
         waiting = {name: count for name, count in self.waiting().items() if count}
 
         def shown() -> bool:

@@ -188,3 +188,23 @@ def test_a_sampler_outlives_a_broker_that_hangs_and_dies(new_broker: Callable[[]
         marked = sampler.fault_frame()
         assert marked["name"].tolist() == ["freeze", "memory_alarm", "kill"]
         assert marked["ended"].isna().tolist() == [False, False, True]
+
+
+def test_a_broker_without_metrics_still_tells_what_exists_and_how_much_waits() -> None:
+    """RabbitMQ 4 calls the metrics of its management API deprecated: here they are switched off. Depths are exact all the same."""
+    with LocalBroker(config=["management_agent.disable_metrics_collector = true"]) as broker, Monitor(broker) as monitor:
+        with chatlib.connect(broker) as chat, monitor.sampler(hz=10) as sampler:
+            bob = chat.user("bob")
+            bob.go_offline()
+            for number in range(3):
+                bob.send("@bob", str(number)).wait()
+            wait_until(lambda: sampler.latest("ready").get("inbox.bob") == 3, 10, "the sampler sees three")
+            queues = monitor.queues().set_index("queue")
+            assert (queues.loc["inbox.bob", "ready"], queues.loc["inbox.bob", "unacked"]) == (3, 0)
+            assert queues[["publish_rate", "memory", "age"]].isna().all(axis=None)
+            assert len(monitor.connections()) == 2 and len(monitor.exchanges()) > 5 and len(monitor.bindings()) > 2
+            assert [len(each) for each in (monitor.channels(), monitor.consumers(), monitor.rates(), monitor.alarms())] == [0, 0, 0, 0]
+            assert monitor.nodes()["running"].tolist() == [True]
+            frame = sampler.frame("inbox.bob")
+            assert frame["up"].all() and frame[["publish_rate", "age"]].isna().all(axis=None)
+        broker.kill()

@@ -15,7 +15,7 @@ from chatlib.tables import flag, moment, number, row, table, text
 # What 3.10.8 answers about a queue in its first second, and later; and what 4.x answers with its metrics switched off
 YOUNG = {"name": "inbox.bob", "type": "classic", "durable": True, "node": "n@h", "vhost": "/", "arguments": {}}
 GROWN = YOUNG | {
-    "state": "running", "consumers": 1, "messages_ready": 3, "messages_unacknowledged": 2, "memory": 10_000, "exclusive": False,
+    "state": "running", "consumers": 1, "ready": 3, "unacked": 2, "memory": 10_000, "exclusive": False,
     "message_stats": {"publish": 5, "publish_details": {"rate": 1.5}, "deliver_get": 2},
 }  # fmt: skip
 WITHOUT_METRICS = YOUNG | {"state": "running", "exclusive": False, "message_stats": {}}
@@ -36,7 +36,7 @@ def test_a_table_has_all_its_columns_and_types_whatever_the_answer_lacks() -> No
 
 @pytest.mark.parametrize("strange", [None, [], "text", 3, {"rate": "many"}, {"rate": True}])
 def test_what_is_of_another_type_than_expected_is_unknown(strange: object) -> None:
-    found = row({"message_stats": {"publish_details": strange}, "messages_ready": strange, "name": strange, "durable": strange}, QUEUES)
+    found = row({"message_stats": {"publish_details": strange}, "ready": strange, "name": strange, "durable": strange}, QUEUES)
     assert math.isnan(found["publish_rate"])
     assert found["durable"] is None
     assert found["queue"] == (strange if isinstance(strange, str) else "")

@@ -96,7 +96,7 @@ class BrokerCluster(abc.ABC, Generic[N]):
         """Whether any node is there, frozen or not."""
         return any(node.is_running for node in self.nodes)
 
-    def leader_of(self, queue: str, timeout: float = 15.0) -> int:
+    def leader_of(self, queue: str, timeout: float = 30.0) -> int:
         """The node that leads `queue` (for a classic queue: the only one that has it).
 
         After the end of a leader the others agree on a new one; this waits for it, for at most `timeout` seconds, then raises
@@ -105,7 +105,7 @@ class BrokerCluster(abc.ABC, Generic[N]):
         names = [node.node_name for node in self.nodes]
         deadline, pause = time.monotonic() + timeout, Event()
         while True:
-            found = self._ask(lambda api: api.get(api.in_vhost("queues", queue)))
+            found = self._queue(queue)
             leader = found and (found["leader"] if "leader" in found else found.get("node"))
             if leader in names and self.nodes[names.index(leader)].state is BrokerState.RUNNING:
                 return names.index(leader)
@@ -116,7 +116,7 @@ class BrokerCluster(abc.ABC, Generic[N]):
     def members_of(self, queue: str) -> list[int]:
         """The nodes that keep `queue`. Raises as `leader_of`."""
         names = [node.node_name for node in self.nodes]
-        found = self._ask(lambda api: api.get(api.in_vhost("queues", queue)))
+        found = self._queue(queue)
         if found is None:
             raise BrokerUnavailable(f"no node of {self!r} answers: start() it, or heal() it")
         return sorted(names.index(name) for name in found.get("members") or [found.get("node")] if name in names)
@@ -312,11 +312,11 @@ class BrokerCluster(abc.ABC, Generic[N]):
             pause.wait(POLL)
         return True
 
-    def _ask(self, question: Callable[[Management], Any]) -> Any:
-        """Return the first answer of a node's management API, or None where no node answers."""
+    def _queue(self, name: str) -> Any:
+        """Return what the first node that answers says of a queue, or None; without figures, for which it would ask all nodes."""
         for node in self._serving():
             with contextlib.suppress(ManagementUnreachable):
-                return _asked(node, question)
+                return _asked(node, lambda api: api.get(api.in_vhost("queues", name), disable_stats="true"), 2 * LOOK)
         return None
 
     def _await_union(self, timeout: float = 60.0) -> None:
@@ -332,10 +332,10 @@ class BrokerCluster(abc.ABC, Generic[N]):
             raise BrokerStartFailed(f"the nodes run and did not find each other within {timeout:g} s: {seen}")
 
 
-def _asked(node: Member, question: Callable[[Management], Any]) -> Any:
+def _asked(node: Member, question: Callable[[Management], Any], timeout: float = LOOK) -> Any:
     from chatlib.management import Management  # here, because httpx takes a while to import
 
-    with Management(node.management_url, login=node.url, timeout=LOOK) as management:
+    with Management(node.management_url, login=node.url, timeout=timeout) as management:
         return question(management)
 
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 import chatlib
-from chatlib import Settings
+from chatlib import Settings, bulk
 from chatlib.brokers import BrokerState, LocalCluster, find_installation, registry
 from chatlib.brokers.ports import is_free
 from chatlib.errors import BrokerNotInstalled, BrokerStartFailed, BrokerUnavailable, InboxFull, ManagementError
@@ -121,9 +121,11 @@ class TestQueues:
             chat.user(eve)
         assert {queues_of(cluster)[inbox_queue(name)]["type"] for name in (bob, eve)} == {"quorum"}
 
-    def test_hundreds_at_once(self, cluster: LocalCluster, unique: Unique) -> None:
-        """Many channels declare side by side; what is bound has settled, and takes messages."""
-        names = [unique("many") for _ in range(40)]
+    def test_many_at_once(self, cluster: LocalCluster, unique: Unique, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As hundreds are, over many channels side by side; what is bound has settled, and takes messages."""
+        monkeypatch.setattr(bulk, "CHANNELS", 8)
+        monkeypatch.setattr(bulk, "STEP", 2)
+        names = [unique("many") for _ in range(8)]
         with chatlib.connect(cluster) as chat:
             users = chat.users(names, online=False)
             for sent in users[0].send_many([(user.address, "hello") for user in users]):

@@ -271,8 +271,9 @@ class Channel:
         self._amqp.add_on_cancel_callback(lambda frame: callback(frame.method.consumer_tag))
 
     def cancel(self, tag: str, on_ok: Callable[[], None]) -> None:
-        """Stop the consumer `tag`; what arrives until `on_ok` goes back to the queue."""
+        """Stop the consumer `tag`; until `on_ok` it may still be handed something."""
         self._amqp.basic_cancel(tag, callback=lambda _: None)  # pika does not call back for a consumer that the broker ended
+        self._amqp._cancelled.discard(tag)  # else pika rejects what still comes, and it is back before what came before it
         self.barrier(on_ok)
 
     def ack(self, tag: int, multiple: bool) -> None:
@@ -285,7 +286,6 @@ class Channel:
 
     def requeue_all(self, queue: str, on_ok: Callable[[], None]) -> None:
         """Give back all that is unacked; when `on_ok` comes it is in `queue` again.
-
         Closing the channel does not do: the broker says "closed" before the queue has it (3.10 and 4.0: in 2 to 9 of 100 tries).
         What the queue itself answers, it answers after it took the messages back.
         """

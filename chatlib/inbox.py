@@ -64,6 +64,7 @@ class Inbox:
         self._changed = threading.Condition()
         self._arrived: deque[Delivery] = deque()
         self._closed = False
+        self._away = False
         self._in_hand: dict[tuple[str, int], ReceivedMessage] = {}  # shown and not settled, by (message id, attempt)
         self._unread = Unread()
 
@@ -77,9 +78,14 @@ class Inbox:
             if shown is not None and shown._delivery.epoch != delivery.epoch:
                 shown._delivery = delivery
                 return
-            self._arrived.append(delivery)
-            self._changed.notify()
-        self._on_arrival()
+            away = self._away
+            if not away:
+                self._arrived.append(delivery)
+                self._changed.notify()
+        if away:  # the broker has not heard of it yet
+            self._link.requeue(delivery)
+        else:
+            self._on_arrival()
 
     def reset(self, queue: str) -> None:
         """The consumer of `queue` is gone: what was not shown yet will be handed out again, in the same order."""
@@ -118,9 +124,18 @@ class Inbox:
                 return received
             deadline = time.monotonic() + timeout  # something came, though not for the handler
 
-    def give_back(self) -> None:
-        """Everything that was not shown goes back to the queue, in its place."""
+    def open(self) -> None:
+        """From now on he takes what comes."""
         with self._changed:
+            self._away = False
+
+    def give_back(self) -> None:
+        """Everything that was not shown goes back to the queue, in its place, and what comes later, too, until `open`.
+
+        To be called when the broker has stopped handing out: what still comes has to go back behind what came before it.
+        """
+        with self._changed:
+            self._away = True
             deliveries = list(self._arrived)
             self._arrived.clear()
         for delivery in deliveries:  # a quorum queue hands them out in the order in which they came back, a classic one in the old one

@@ -35,7 +35,7 @@ from chatlib.session import Session
 from chatlib.settings import Settings
 from chatlib.state import LinkState, StateBoard
 from chatlib.subscriber import Subscriber, Subscription
-from chatlib.topology import Declaration, QueueType
+from chatlib.topology import IN_ORDER, Declaration, QueueType
 from chatlib.urls import masked
 
 __all__ = ["Link", "LinkState", "Subscription"]
@@ -265,6 +265,8 @@ class Link:
         self._admin.attach(pair.admin)
 
         def restored() -> None:
+            if self._admin.queue_type == "quorum" and self._settings.prefetch > IN_ORDER:
+                pair.consumer.prefetch(IN_ORDER, lambda: None)  # counts for the consumers made after it
             self._subscriber.resume()
             self._attempts = 0
             if self.state is not LinkState.CONNECTING:
@@ -344,7 +346,4 @@ class Link:
         self._cancel_wait()
         self._admin.close()
         pair, self._pair = self._pair, None
-        if pair:
-            pair.close(done.set)
-        else:
-            done.set()
+        pair.close(done.set) if pair else done.set()

@@ -23,7 +23,8 @@ class Settings:
     """
 
     prefetch: int = 100
-    """Messages handed to one user before he acks (per consumer). About 100 is the knee of the curve (RabbitMQ blog, 2020-05-14)."""
+    """Messages handed to one user before he acks (per consumer). About 100 is the knee of the curve (RabbitMQ blog, 2020-05-14).
+    At most 32 of a quorum queue: see `chatlib.topology.IN_ORDER`."""
     window: int = 1000
     """Publishes in flight without a confirm; 500 to 1,000 gives the full rate (measured)."""
     heartbeat: int = 15

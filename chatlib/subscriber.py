@@ -114,10 +114,7 @@ class Subscriber:
         def on_delivery(delivery: Delivery) -> None:
             if delivery.epoch == self.epoch:  # else from a channel that is being closed: the broker hands it out again
                 acks.delivered(delivery.tag)
-                if subscription.ended:  # and the broker does not know yet
-                    self.requeue(delivery)
-                else:
-                    subscription.on_delivery(delivery)
+                subscription.on_delivery(delivery)
 
         self._channel.consume(subscription.queue, subscription.tag, self.epoch, on_delivery)
 

@@ -27,6 +27,7 @@ __all__ = [
     "DEAD",
     "GROUPS",
     "HISTORIES",
+    "IN_ORDER",
     "LAST_WORD",
     "RECEIPTS",
     "SETTLING",
@@ -84,6 +85,11 @@ Declaration = Exchange | Queue | Binding
 SETTLING: Final = 2.0
 """Seconds before a new replicated queue may be relied on. A quorum queue or stream declared less than about 1 s before SIGKILL of
 its node is lost with the confirmed messages in it (measured on RabbitMQ 3.10 and 4.0; classic queues are not affected)."""
+
+
+IN_ORDER: Final = 32
+"""The most messages that a quorum queue takes back in order. What a client gives back RabbitMQ 3.10 may collect, and then it goes over
+an Erlang map, which has an order up to 32 keys: of 100 messages given back the last 67 came out shuffled (measured)."""
 
 
 def mark_of(queue: str) -> Exchange:

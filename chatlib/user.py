@@ -173,6 +173,7 @@ class ChatUser:
             if self._online:
                 return
             link = self._chat._link
+            self._inbox.open()
             self._subscriptions = [link.subscribe(receipts_queue(self.name), self._chat._receipts.deliver, wait=False)]
             try:
                 self._subscriptions.append(link.subscribe(inbox_queue(self.name), self._inbox.deliver, self._inbox.reset, wait=wait))

@@ -89,14 +89,17 @@ class Meter:
         self._rate = math.nan
 
     def look(self, at: float, total: float, interval: float, period: float) -> float:
-        """The rate a second. at: seconds; interval: between two samples of the broker; period: between two looks at it."""
-        if math.isnan(total) or not total >= self._total:  # unknown, seen for the first time, or it began anew with the broker
-            self._rate = math.nan if math.isnan(total) or total > 0 else 0.0
-            self._since, self._total = at, total
+        """The rate a second. at: seconds; interval: between two samples of the broker (NaN: unknown); period: between two looks at it."""
+        least, most = (period, INTERVAL) if math.isnan(interval) else (interval - period, interval)
+        if math.isnan(total):  # not counted yet: it will begin at 0
+            self._since = self._since if self._total == 0 else at
+            self._total, self._rate = 0.0, math.nan
+        elif math.isnan(self._total) or total < self._total:  # the first look, or it began anew with the broker
+            self._total, self._since, self._rate = total, at, math.nan if total > 0 else 0.0
         elif total > self._total:
-            self._rate = (total - self._total) / max(min(at - self._since, interval + period), period)
+            self._rate = (total - self._total) / min(max(at - self._since, least), most + period)  # it came within one interval
             self._since, self._total = at, total
-        elif at - self._since > 1.5 * interval + period:  # it was renewed since, and nothing was added
+        elif at - self._since > 1.5 * most + period:  # it was renewed since, and nothing was added
             self._rate = 0.0
         return self._rate
 
@@ -204,7 +207,7 @@ class Sampler:
                 self._rows.append(self._row(at, queue, up=False))
             return
         ages = [age for age in self._freshness.look(nodes).values() if not math.isnan(age)]
-        interval = INTERVAL if math.isnan(self._freshness.interval) else self._freshness.interval
+        interval = self._freshness.interval
         # Where the broker counts, a queue without counters is one through which nothing went before its last sample
         nothing = 0.0 if any(found(node, "rates_mode") in ("basic", "detailed") for node in nodes) else math.nan
         counted = {each["name"]: each for each in counts}

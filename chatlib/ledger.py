@@ -137,6 +137,7 @@ class Ledger:
                 _refuse(record, "attempt must be a whole number from 0 to 10,000")
             copy.again += copy.attempts >> attempt & 1
             copy.attempts |= 1 << attempt
+            copy.retried |= attempt > 1  # whoever retried it may have been killed before he could record it
             copy.out_at = min(copy.out_at, moment)
             return
         if name == hops.DROPPED:

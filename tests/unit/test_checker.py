@@ -839,3 +839,13 @@ def test_a_hundred_and_eighty_thousand_records_take_well_under_two_seconds() -> 
     assert len(run.events) > 175_000
     assert (found.valid, found.delivered) == (True, 45_000)
     assert took < 2.0
+
+
+def test_a_second_attempt_tells_that_it_was_retried(run: Run) -> None:
+    """Who handed the copy to the broker was killed before he could record it (seen in a chaos run)."""
+    for message_id in ("m1", "m2"):
+        run.send(message_id)
+    run.deliver("m1")
+    run.receive("m2")
+    run.receive("m1", attempt=2)
+    assert verdict(run, retried=0, handled=2, out_of_order=0).valid

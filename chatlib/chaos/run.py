@@ -50,7 +50,7 @@ def play(
     folder: str | PathLike[str],
     *,
     broker: Any = None,
-    drain: float = 180.0,
+    drain: float = 300.0,
     ghost: float = GHOST,
     command: Sequence[str] = ACTOR,
     on_progress: Callable[[Progress], None] | None = None,
@@ -90,6 +90,7 @@ class _Run:
         self.deleted: set[str] = set()  # senders
         self.faults = Recorder(folder / "history" / "faults.jsonl", keep=0, flush_every=0)
         self.stage: Stage
+        self.depth: Depth
         self.troupe: Troupe
 
     def say(self, text: str) -> None:
@@ -111,7 +112,7 @@ class _Run:
             sign_up(cast, self.stage.broker, self.folder / "history" / "setup.jsonl")
             with (
                 Troupe(cast, self.folder, self.stage.urls, seed=schedule.seed, rate=schedule.rate, command=command) as self.troupe,
-                Depth(self.stage, self.folder / "depth.jsonl"),
+                Depth(self.stage, self.folder / "depth.jsonl") as self.depth,
             ):
                 self.troupe.start()
                 self.wait_for_all()
@@ -230,10 +231,17 @@ class _Run:
         """Until all has arrived; that not all did is a problem of the run only if something is still on its way."""
         self.say("no more faults: draining")
         found, in_time = self.troupe.drain(
-            self.judged, seconds=seconds, ghost=ghost, on_poll=lambda: self.show("drain"), on_doubt=lambda what: self.say(what)
+            self.judged,
+            seconds=seconds,
+            ghost=ghost,
+            still=lambda: bool(self.depth.waiting),
+            on_poll=lambda: self.show("drain"),
+            on_doubt=self.say,
         )
         if not in_time:
-            self.problems.append(f"the drain did not end in {seconds:g} s: {self.troupe.count('unconfirmed')} publishes are not confirmed")
+            left = ", ".join(f"{count} in {queue}" for queue, count in sorted(self.depth.waiting.items())) or "nothing"
+            unconfirmed = self.troupe.count("unconfirmed")
+            self.problems.append(f"the drain did not end in {seconds:g} s: {unconfirmed} publishes unconfirmed; on the broker: {left}")
         return found
 
     def keep_logs(self) -> None:

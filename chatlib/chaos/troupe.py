@@ -27,6 +27,7 @@ WORK: Final = (0, 0, 1, 3)
 POLITE: Final = 20.0  # seconds for a process that was told to end
 SETTLED: Final = 2.5  # seconds without any event: what was on its way has arrived
 POLL: Final = 0.2
+RARELY: Final = 2.0  # seconds between two judgements
 
 
 class Player:
@@ -241,27 +242,32 @@ class Troupe:
         *,
         seconds: float,
         ghost: float,
+        still: Callable[[], bool] = lambda: False,
         on_poll: Callable[[], None] = lambda: None,
         on_doubt: Callable[[str], None] = lambda _: None,
     ) -> tuple[Judgement, bool]:
         """Until nothing moves and nothing is missing, or nothing has moved for so long that what is missing is lost.
 
-        judged: what the records say now. ghost: seconds for what a dead connection may hold: the broker keeps what it handed to one
-        that died unheard until two heartbeats are missing. Returns the judgement, and whether nothing moved any more in `seconds`.
+        judged: what the records say now. still: whether the broker has anything that somebody should get: as long as it has, nothing
+        is lost. ghost: seconds for what a dead connection may hold: the broker keeps what it handed to one that died unheard until two
+        heartbeats are missing. Returns the judgement, and whether nothing was on its way any more within `seconds`.
         """
         self.be_quiet()
         deadline = time.monotonic() + seconds
-        found: Judgement | None = None
+        doubted = False
         while time.monotonic() < deadline:
             self.look()
             on_poll()
-            if self.is_idle(SETTLED if found is None else ghost):
-                doubted = found is not None
+            pause = POLL
+            if self.is_idle(ghost if doubted else SETTLED):
                 found = judged()
-                if found.valid or doubted:
-                    return found, True
-                on_doubt(f"not all is well, waiting for what a dead connection may hold: {found.defects}")
-            threading.Event().wait(POLL)
+                if not still():
+                    if found.valid or doubted:
+                        return found, True
+                    doubted = True
+                    on_doubt(f"not all is well, waiting for what a dead connection may hold: {found.defects}")
+                pause = RARELY
+            threading.Event().wait(pause)
         return judged(), False
 
     def end(self) -> list[str]:

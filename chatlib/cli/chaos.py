@@ -48,7 +48,7 @@ def chaos(
     rate: Annotated[float, typer.Option("--rate", metavar="N", help="Messages a second, all senders together.", min=0.1)] = 80.0,
     drain: Annotated[
         float, typer.Option("--drain", metavar="SECONDS", help="How long what was sent may take to arrive after the last fault.", min=1.0)
-    ] = 180.0,
+    ] = 300.0,
     output: Annotated[
         Path | None,
         typer.Option(

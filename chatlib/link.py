@@ -41,7 +41,7 @@ from chatlib.urls import masked
 __all__ = ["Link", "LinkState", "Subscription"]
 
 _log = logging.getLogger("chatlib.link")
-CLOSING = 3.0  # seconds for the broker's answer to "close", after which it has every ack; a frozen one gives none
+CLOSING = 2.0  # seconds for the broker's answer to "close", after which it has every ack; a frozen one gives none
 _QUIET_ATTEMPTS = 30  # about half a minute of failures before the log says CRITICAL: a restart takes 5 to 10 s
 
 
@@ -193,8 +193,9 @@ class Link:
         """Flush for at most `timeout` seconds, then close both connections and end the thread. Wins over recovery. Idempotent."""
         if not self._state.is_closed and timeout > 0:
             self.flush(timeout)
+        patience = CLOSING if self.is_up else 1.0 if not self._state.is_closed else 0.0
         self._io.call(lambda: self._close(self._done))
-        self._done.wait(CLOSING)
+        self._done.wait(patience)
         self._io.stop()
 
     def _request(self, request: Request, *, wait: bool = True) -> Any:

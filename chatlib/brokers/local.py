@@ -16,7 +16,7 @@ from chatlib.brokers.base import BrokerState
 from chatlib.brokers.installation import find_installation
 from chatlib.brokers.keeper import Keeper
 from chatlib.brokers.node import run_tool
-from chatlib.brokers.ports import Ports
+from chatlib.brokers.ports import Ports, is_free
 from chatlib.brokers.process import OurProcess
 from chatlib.brokers.readiness import await_ready
 from chatlib.errors import AccessRefused, BrokerUnavailable, InvalidName
@@ -219,9 +219,10 @@ class LocalBroker:
 
         Raises `BrokerUnavailable` if the broker does not run, and with its output if it fails.
         """
-        if not self.is_running:
+        identity = self._keeper.identity
+        if not self.is_running and is_free(identity.ports.amqp):  # it may be another process that runs it
             raise BrokerUnavailable(f"{self!r} does not run, so it cannot be asked: start() it first")
-        return run_tool(self._keeper.identity, find_installation(), "rabbitmqctl", *args, timeout=timeout)
+        return run_tool(identity, find_installation(), "rabbitmqctl", *args, timeout=timeout)
 
     def close(self) -> None:
         """Stop it and give everything up; a temporary folder is removed. A detached broker is left running."""

@@ -56,6 +56,13 @@ def fails(message: Any, book: Any) -> None:
     raise RuntimeError("no pen")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def faults_end_here(lesson: Lesson) -> Iterator[None]:
+    """What was killed here stays dead: tests of other modules get a lesson without these faults in its history."""
+    yield
+    lesson.close()
+
+
 @pytest.fixture
 def leave(lesson: Lesson) -> Callable[[str, list[Any]], list[SentMessage]]:
     """Leaves payments of these amounts with a user, and returns when the broker has them."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -126,11 +127,27 @@ class Lesson:
         return self._sections[-1][0] if self._sections else ""
 
     def verdict(self, section: str | None = None) -> Verdict:
-        """The checker's verdict on everything so far, or on one experiment; who was a member before it began is known to it."""
+        """The checker's verdict on everything so far, or on one experiment; who was a member before it began is known to it.
+
+        A handler that took a message a moment ago may not have returned: with something lost it waits until nothing more is recorded.
+        """
+        if section is not None and section in self._given:
+            return self._given[section]
+        found, deadline = self._check(section), time.monotonic() + 5
+        while found.lost and time.monotonic() < deadline and self._grows():
+            found = self._check(section)
+        return found
+
+    def _grows(self) -> bool:
+        """Whether something more is recorded within half a second."""
+        before, deadline = len(self.history), time.monotonic() + 0.5
+        while len(self.history) == before and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return len(self.history) > before
+
+    def _check(self, section: str | None) -> Verdict:
         if section is None:
             return check(self.history)
-        if section in self._given:
-            return self._given[section]
         first, _ = self._range(section)
         return check([event for event in self.history[:first] if event["hop"] in (JOINED, LEFT)] + self.records(section))
 

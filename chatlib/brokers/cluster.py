@@ -1,6 +1,6 @@
 """LocalCluster: several private RabbitMQ nodes that are one broker, without root and without Docker.
 
-Measured with RabbitMQ 3.10.8 on 2 busy cores: three nodes are up after 18 to 41 s and take about 140 MB each; after SIGKILL of the node that
+With RabbitMQ 3.10.8 on 2 busy cores three nodes are up after 18 to 41 s and take about 140 MB each; after SIGKILL of the node that
 leads the queues in use, sending goes on within 0.4 to 1.5 s, and the node is back 9 to 17 s after its start was asked for.
 """
 

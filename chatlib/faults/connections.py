@@ -18,7 +18,7 @@ __all__ = ["close_connections"]
 NAME = "close_connections"
 LISTED = 12.0  # seconds until a new connection is listed: one statistics interval, 1 s with our brokers, 5 s on a stock one
 GONE = 12.0  # seconds until a closed one is not listed any more
-NOT_FOUND = 404
+GOING = (404, 500)  # what the API answers about a connection that is gone, or goes while it is asked for
 REASON = "closed by an operator (chatlib.faults)"
 
 
@@ -65,5 +65,5 @@ def _close(api: Management, key: str) -> None:
     try:
         api.delete(f"connections/{quote(key, safe='')}", reason=REASON)
     except ManagementError as error:
-        if error.status != NOT_FOUND:  # a chat lets go of its other connection itself, when one is closed
+        if error.status not in GOING:  # a chat lets go of its other connection itself, when one is closed
             raise

@@ -27,6 +27,9 @@ from chatlib.errors import BrokerStartFailed, BrokerUnavailable
 __all__ = ["environment", "launch", "launch_mapper", "run_tool"]
 
 EPMD_DEADLINE = 5.0  # seconds; it listens within milliseconds
+RETRIED_AFTER = 5_000
+"""Milliseconds until a quorum queue that dead-letters at least once (our retry queues) publishes again what was not confirmed, such as to a
+queue that was not up yet after a SIGKILL. RabbitMQ's default is 180,000: some of 1,000 retried messages were seen to wait that long."""
 KEPT_LOG = 5_000_000  # bytes; a longer log is set aside (one generation) at the next start
 # Of the nodes of a cluster. Erlang holds a silent node for dead after 0.75 to 1.25 times TICK_TIME (its default is 60 s); until then
 # what needs all nodes, such as declaring, hangs. A busy machine lets a node wait for a second or two, not for seven.
@@ -98,6 +101,7 @@ def _write_files(identity: Identity) -> None:
         kernel = f", {{net_ticktime, {TICK_TIME}}}"
         cluster = f"{{cluster_nodes, {{[{names}], disc}}}}, {{cluster_partition_handling, pause_minority}},\n           "
         others = f"\n {{aten, [{{poll_interval, {SUSPECT}}}]}},\n {{ra, [{{wal_max_size_bytes, {LARGEST_WAL}}}]}},"
+    # dead_letter_worker_publisher_confirm_timeout: see RETRIED_AFTER.
     # collect_statistics_interval and sample_retention_policies: management's numbers are a second old at most; the first alone leaves
     # them 5 s old (measured), since what is collected becomes visible at the finest interval that is kept. 4.x calls them deprecated
     # and may want a permission for them one day (3.10 does not know that key and ignores it). The password is safe
@@ -108,6 +112,7 @@ def _write_files(identity: Identity) -> None:
  {{kernel, [{{inet_dist_use_interface, {{127,0,0,1}}}}{kernel}]}},
  {{rabbit, [{cluster}{{default_user, <<"{identity.user}">>}}, {{default_pass, <<"{identity.password}">>}},
            {{default_user_tags, [administrator]}}, {{collect_statistics_interval, 1000}},
+           {{dead_letter_worker_publisher_confirm_timeout, {RETRIED_AFTER}}},
            {{permit_deprecated_features, #{{management_metrics_collection => true}}}}]}},{others}
  {{rabbitmq_management, [{{tcp_config, [{{port, {ports.management}}}, {{ip, "{LOOPBACK}"}}]}},
                        {{sample_retention_policies, [{{global, [{{605, 1}}, {{3660, 60}}, {{29400, 600}}, {{86400, 1800}}]}},

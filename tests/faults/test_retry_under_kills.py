@@ -54,7 +54,7 @@ def waiting(url: str, user: str) -> dict[str, int]:
     return {queue: count for queue, count in found.items() if count}
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(480)
 def test_a_thousand_failing_messages_each_end_in_one_place(mortal: Any, kill_and_start: Kill, unique: Unique, tmp_path: Path) -> None:
     """A handler that fails for all at first: 600 succeed at their second or third attempt, 400 never do.
 
@@ -91,7 +91,7 @@ def test_a_thousand_failing_messages_each_end_in_one_place(mortal: Any, kill_and
             kill_and_start(mortal)
             in_the_air.append(hops(RETRIED) - sum(event["hop"] == DELIVERED and event["attempt"] > 1 for event in list(events)))
         # 2
-        wait_until(lambda: len(handled) + len(chat.dead_letters) >= COUNT, 90, "each has ended somewhere", poll=0.5)
+        wait_until(lambda: len(handled) + len(chat.dead_letters) >= COUNT, 240, "each has ended somewhere", poll=0.5)
         assert chat.flush(60)
         wait_until(lambda: waiting(mortal.url, bob.name) == {}, 30, "nothing waits any more", poll=0.5)
         letters = chat.dead_letters.list()

@@ -52,19 +52,13 @@ def tier_of(path: Path) -> str | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give each test the marker of its folder, put them in order, leave out what --broker-kind changes nothing about.
-
-    One process runs the quick tiers first. Several at once (pytest-xdist, as in `make test`) begin with those that take long, so that
-    none works alone in the end; a file stays in one process, and so do all that look at what is on the Docker engine.
-    """
+    """Give each test the marker of its folder, run the quick tiers first, leave out what --broker-kind changes nothing about."""
     tiers = {id(item): tier_of(item.path) for item in items}
-    several = config.getoption("dist", "no") != "no"
     for item in items:
         tier = tiers[id(item)]
         if tier is not None:
             item.add_marker(tier)
-        item.add_marker(pytest.mark.xdist_group(name=tier if tier == "docker" else str(item.path)))
-    items.sort(key=lambda item: TIERS.index(tier) if (tier := tiers[id(item)]) else 0, reverse=several)
+    items.sort(key=lambda item: TIERS.index(tier) if (tier := tiers[id(item)]) else 0)
     if config.getoption("--broker-kind") != "local":
         same = [item for item in items if not OF_EITHER_KIND & set(getattr(item, "fixturenames", ()))]
         config.hook.pytest_deselected(items=same)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import abc
 import enum
 from types import TracebackType
 from typing import Protocol, Self
 
-__all__ = ["Broker", "BrokerState"]
+__all__ = ["Broker", "BrokerState", "Startable"]
 
 
 class BrokerState(enum.Enum):
@@ -76,3 +77,26 @@ class Broker(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+
+class Startable(abc.ABC):
+    """The context manager of brokers that are ours: started on entry, and closed on exit, also when the start fails."""
+
+    @abc.abstractmethod
+    def start(self) -> None:
+        """As `Broker.start`."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """As `Broker.close`."""
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

@@ -8,11 +8,10 @@ import sys
 import weakref
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from chatlib.brokers import diagnosis, registry
-from chatlib.brokers.base import BrokerState
+from chatlib.brokers.base import BrokerState, Startable
 from chatlib.brokers.installation import find_installation
 from chatlib.brokers.keeper import Keeper
 from chatlib.brokers.node import run_tool
@@ -29,7 +28,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 STOP_PATIENCE = 30.0  # seconds from SIGTERM to SIGKILL; 3.10.8 takes 6, of which its management agent waits 5
 
 
-class LocalBroker:
+class LocalBroker(Startable):
     """A private RabbitMQ node, run as an ordinary process of this user; several can run at once, beside a system broker.
 
     data_dir: where the broker lives. None: a temporary folder that is removed by `close()` or when Python ends; else the
@@ -228,17 +227,6 @@ class LocalBroker:
         """Stop it and give everything up; a temporary folder is removed. A detached broker is left running."""
         if not self.detached:
             self._keeper.close(STOP_PATIENCE)
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         known = self._keeper.known

@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from threading import Event, RLock
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
-from chatlib.brokers.base import Broker, BrokerState
+from chatlib.brokers.base import Broker, BrokerState, Startable
 from chatlib.brokers.readiness import await_ready
 from chatlib.errors import BrokerStartFailed, BrokerUnavailable, ManagementError, ManagementUnreachable
+from chatlib.waiting import until
 
 if TYPE_CHECKING:
     from chatlib.management import Management
@@ -37,7 +37,7 @@ class Member(Broker, Protocol):
 N = TypeVar("N", bound=Member)
 
 
-class BrokerCluster(abc.ABC, Generic[N]):
+class BrokerCluster(Startable, Generic[N]):
     """Several nodes as one broker. `node` is an index from 0 in all methods; without one they mean all nodes.
 
     A partition is handled by "pause_minority": who does not see a majority of the nodes stops serving until it does.
@@ -226,17 +226,6 @@ class BrokerCluster(abc.ABC, Generic[N]):
     def close(self) -> None:
         """Stop all nodes and give everything up; what is temporary is removed."""
 
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
     # How
 
     @abc.abstractmethod
@@ -271,7 +260,7 @@ class BrokerCluster(abc.ABC, Generic[N]):
         """Make the network whole, after all nodes that are in no majority have stopped serving."""
         running = [[self.nodes[index] for index in part if self.nodes[index].state is BrokerState.RUNNING] for part in parts]
         lesser = [node for part in running if len(part) <= len(self.nodes) / 2 for node in part]
-        self._until(lambda: not any(_seen_by(node) for node in lesser), PAUSING)
+        until(lambda: not any(_seen_by(node) for node in lesser), PAUSING, POLL)
         self._join()
 
     def _first(self) -> N:
@@ -302,16 +291,6 @@ class BrokerCluster(abc.ABC, Generic[N]):
     def _serving(self) -> list[N]:
         return [node for node in self.nodes if node.state is BrokerState.RUNNING]
 
-    @staticmethod
-    def _until(condition: Callable[[], bool], timeout: float) -> bool:
-        """Whether the condition holds within `timeout` seconds."""
-        deadline, pause = time.monotonic() + timeout, Event()
-        while not condition():
-            if time.monotonic() > deadline:
-                return False
-            pause.wait(POLL)
-        return True
-
     def _queue(self, name: str) -> Any:
         """Return what the first node that answers says of a queue, or None; without figures, for which it would ask all nodes."""
         for node in self._serving():
@@ -327,7 +306,7 @@ class BrokerCluster(abc.ABC, Generic[N]):
             wanted = {node.node_name for node in serving}
             return all(_seen_by(node) >= wanted for node in serving)
 
-        if not self._until(united, timeout):
+        if not until(united, timeout, POLL):
             seen = "; ".join(f"{node.node_name} sees {', '.join(sorted(_seen_by(node))) or 'none'}" for node in self._serving())
             raise BrokerStartFailed(f"the nodes run and did not find each other within {timeout:g} s: {seen}")
 

@@ -11,17 +11,17 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from threading import Event
 from typing import IO
 
 import psutil
 
+from chatlib.waiting import until
+
 __all__ = ["OurProcess"]
 
 CLOCK_TOLERANCE = 5.0  # seconds; a creation time moves a little when the system clock is set (Linux counts from boot)
-POLL = 0.02  # seconds
 
 # Children that are to outlive us: kept, since a Popen that is collected while its process runs warns.
 _outliving: list[subprocess.Popen[bytes]] = []
@@ -99,12 +99,12 @@ class OurProcess:
     def freeze(self) -> None:
         """SIGSTOP; returns when the system says that it has stopped."""
         self.signal(signal.SIGSTOP)
-        self._until(lambda: self.frozen or not self.alive, 5.0)
+        until(lambda: self.frozen or not self.alive, 5.0)
 
     def thaw(self) -> None:
         """SIGCONT; returns when it runs again."""
         self.signal(signal.SIGCONT)
-        self._until(lambda: not self.frozen, 5.0)
+        until(lambda: not self.frozen, 5.0)
 
     def kill(self, timeout: float = 10.0) -> bool:
         """SIGKILL, works on a frozen one too; whether it was gone within `timeout` seconds."""
@@ -125,7 +125,7 @@ class OurProcess:
             except subprocess.TimeoutExpired:
                 return False
             return True
-        return self._until(lambda: not self.alive, timeout)
+        return until(lambda: not self.alive, timeout)
 
     def disown(self) -> None:
         """Watch it as any process may from now on, not as its parent: in a forked child, or because it is to outlive us."""
@@ -143,12 +143,3 @@ class OurProcess:
             return process if any(self.tag in part for part in process.cmdline()) else None
         except psutil.Error:  # gone meanwhile, or another user's: not ours
             return None
-
-    @staticmethod
-    def _until(condition: Callable[[], bool], timeout: float) -> bool:
-        deadline, pause = time.monotonic() + timeout, Event()
-        while not condition():
-            if time.monotonic() > deadline:
-                return False
-            pause.wait(POLL)
-        return True

@@ -9,9 +9,10 @@ from urllib.parse import quote
 from chatlib.brokers.base import Broker
 from chatlib.chat import Chat
 from chatlib.errors import ManagementError
-from chatlib.faults.fault import Fault, impossible, instant, until
+from chatlib.faults.fault import Fault, impossible, instant
 from chatlib.faults.operator import api_of
 from chatlib.management import Management
+from chatlib.waiting import until
 
 __all__ = ["close_connections"]
 

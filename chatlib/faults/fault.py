@@ -13,10 +13,10 @@ from typing import Any
 
 from chatlib.errors import ChatError, FaultError
 from chatlib.events import FAULT_BEGAN, FAULT_ENDED, Event
+from chatlib.waiting import until
 
-__all__ = ["Fault", "impossible", "inflict", "instant", "recording", "until"]
+__all__ = ["Fault", "impossible", "inflict", "instant", "recording"]
 
-POLL = 0.02  # seconds
 VERBS = {  # where the name of a fault is none
     "black_hole": "make a black hole of",
     "close_connections": "close",
@@ -212,16 +212,6 @@ def instant(name: str, target: str, *, count: int | None = None, at: float | Non
 def impossible(name: str, target: str, why: object) -> FaultError:
     """The error for what cannot be done here; `why` ends with what to do."""
     return FaultError(f"cannot {VERBS.get(name, name.replace('_', ' '))} {target}: {why}")
-
-
-def until(condition: Callable[[], bool], timeout: float) -> bool:
-    """Whether `condition` holds within `timeout` seconds; it is asked at least once."""
-    deadline, pause = time.monotonic() + timeout, threading.Event()
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        pause.wait(POLL)
-    return True
 
 
 def _clock(at: float) -> str:

@@ -9,7 +9,8 @@ from typing import Protocol
 
 import psutil
 
-from chatlib.faults.fault import Fault, impossible, instant, until
+from chatlib.faults.fault import Fault, impossible, instant
+from chatlib.waiting import until
 
 __all__ = ["HasPid", "kill_process"]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable
 from typing import TypeVar
+
+from chatlib.waiting import until
 
 __all__ = ["NotInTime", "wait_until"]
 
@@ -24,10 +24,7 @@ def wait_until(condition: Callable[[], T], timeout: float = 20.0, what: str = "t
 
     timeout: seconds. Raises NotInTime, naming `what` and the last value seen.
     """
-    pause = threading.Event()
-    deadline = time.monotonic() + timeout
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise NotInTime(f"not within {timeout:g} s: {what}; last seen: {value!r}. Run the notebook again from its setup cell.")
-        pause.wait(0.02)
+    value = until(condition, timeout)
+    if not value:
+        raise NotInTime(f"not within {timeout:g} s: {what}; last seen: {value!r}. Run the notebook again from its setup cell.")
     return value

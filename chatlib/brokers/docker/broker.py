@@ -13,10 +13,9 @@ import time
 import weakref
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from chatlib.brokers.base import BrokerState
+from chatlib.brokers.base import BrokerState, Startable
 from chatlib.brokers.docker.compose import ComposeService
 from chatlib.brokers.docker.container import command_in, failure, log_of
 from chatlib.brokers.docker.engine import trouble
@@ -36,7 +35,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 LOOK = 1.0  # seconds that `state` waits for an answer of a broker that has not served us yet
 
 
-class DockerBroker:
+class DockerBroker(Startable):
     """A RabbitMQ in a Docker container; its data lie in a volume, its ports are on loopback and stay for as long as the volume.
 
     image: any RabbitMQ image with the management plugin; pulled if it is not here.
@@ -292,17 +291,6 @@ class DockerBroker:
     def close(self) -> None:
         """Remove the container and a temporary volume, after a graceful stop where the data are kept; leave what is not ours."""
         self._vessel.close()
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         known = self._vessel.known

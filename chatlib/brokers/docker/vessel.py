@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Event, RLock
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from chatlib.brokers.docker.access import Access, Membership
@@ -18,6 +16,7 @@ from chatlib.brokers.docker.engine import Engine, remove, trouble
 from chatlib.brokers.docker.reaper import Reaper
 from chatlib.brokers.ports import Ports
 from chatlib.errors import BrokerStartFailed, BrokerUnavailable, ChatError
+from chatlib.waiting import until
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -177,7 +176,7 @@ class Vessel:
                 container.reload()
                 if container.status in LIVING:
                     raise
-        if not self._until(lambda now: now is None or now.status not in LIVING):
+        if not until(lambda: (now := self.look()) is None or now.status not in LIVING, GONE_PATIENCE):
             raise BrokerUnavailable(f"the container {container.name} does not end after SIGKILL: see `docker ps` and the engine's log")
 
     def crash(self) -> None:
@@ -186,7 +185,7 @@ class Vessel:
         before = started(container)
         with trouble("killing RabbitMQ in the container"):
             container.exec_run(["sh", "-c", CRASH], user="root", detach=True)  # the answer would break off with the container
-        if not self._until(lambda now: now is None or now.status != "running" or started(now) != before):
+        if not until(lambda: (now := self.look()) is None or now.status != "running" or started(now) != before, GONE_PATIENCE):
             raise BrokerUnavailable(
                 f"RabbitMQ in {container.name} survived: there is no process beam.smp that something inside can kill. Use kill()."
             )
@@ -298,15 +297,6 @@ class Vessel:
         if container is None:
             raise BrokerStartFailed(f"{service.file} was brought up and has no container for its service {service.service!r}")
         return container
-
-    def _until(self, condition: Callable[[Container | None], bool]) -> bool:
-        """Whether the container meets the condition within GONE_PATIENCE."""
-        deadline, pause = time.monotonic() + GONE_PATIENCE, Event()
-        while not condition(self.look()):
-            if time.monotonic() > deadline:
-                return False
-            pause.wait(0.02)
-        return True
 
 
 def networks_of(container: Container) -> dict[str, Any]:

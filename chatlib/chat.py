@@ -267,22 +267,22 @@ class Chat:
         _open_chats.discard(self)
         deadline = time.monotonic() + timeout
         users = list(self._users.values())
-        pending = 0
-        with ExitStack() as last:  # also when Ctrl-C ends the waiting
+        with ExitStack() as last:  # from the bottom up, also when Ctrl-C ends the waiting
             if self._store:
                 last.callback(self._store.close)
             last.callback(self._receipts.close)
+            last.callback(self._close_outbox)
             last.callback(self._workers.close)
-            last.callback(lambda: self._link.close(0))
+            last.callback(lambda: self._link.close(max(min(timeout, 0.5), deadline - time.monotonic())))
             for user in users:
                 user._close()
             self._outbox.refuse()
             for user in users:
                 user._finish(deadline - time.monotonic())
             self._delays.flush(deadline - time.monotonic())
-            self._link.close(max(min(timeout, 0.5), deadline - time.monotonic()))
-            self._workers.close()
-            pending = self._outbox.close()
+
+    def _close_outbox(self) -> None:
+        pending = self._outbox.close()
         if pending and not self._store:
             _log.warning("closed with %d messages unconfirmed, which are lost: connect with a data_dir to keep them", pending)
 

@@ -43,6 +43,10 @@ class Gate:
         """Whether it may go now. If not, `ask`; a confirm comes when that has changed."""
         return outgoing.exchange != GROUPS.name or outgoing.key in self._open
 
+    def has_asked(self, outgoing: Outgoing) -> bool:
+        """Whether the answer for its group is on its way."""
+        return outgoing.key in self._asked
+
     def ask(self, waiting: Iterable[Outgoing]) -> None:
         """Find out about the groups of all these."""
         for key in {outgoing.key for outgoing in waiting if not self.lets(outgoing)} - self._asked:

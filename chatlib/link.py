@@ -57,7 +57,6 @@ class Link:
         self._rng = rng or random.Random()
         self._state = StateBoard(hops)
         self.reconnects = 0  #: how often the link was made anew
-
         self._io = IOThread(f"{name} I/O", lambda exc: self._lost(BrokerUnavailable(f"the I/O thread failed: {exc!r}")))
         self._publisher = Publisher(settings.window, hops, self._io.later, lambda: self._pair.reopen_publisher() if self._pair else None)
         guess: QueueType = "quorum" if len(urls) > 1 else "classic"
@@ -191,12 +190,13 @@ class Link:
 
     def close(self, timeout: float = 5.0) -> None:
         """Flush for at most `timeout` seconds, then close both connections and end the thread. Wins over recovery. Idempotent."""
-        if not self._state.is_closed and timeout > 0:
+        try:
             self.flush(timeout)
-        patience = CLOSING if self.is_up else 1.0 if not self._state.is_closed else 0.0
-        self._io.call(lambda: self._close(self._done))
-        self._done.wait(patience)
-        self._io.stop()
+        finally:
+            patience = CLOSING if self.is_up else 1.0
+            self._io.call(lambda: self._close(self._done))
+            self._done.wait(patience)
+            self._io.stop()
 
     def _request(self, request: Request, *, wait: bool = True) -> Any:
         if self._state.is_closed:

@@ -141,7 +141,8 @@ class Publisher:
                 line.popleft()
                 continue
             if not lets(outgoing):
-                self._gate.ask(itertools.islice(line.copy(), self._window))
+                if not self._gate.has_asked(outgoing):
+                    self._gate.ask(itertools.islice(line.copy(), self._window))
                 break  # a confirm that must come calls this again
             if holds(outgoing) or not enter(outgoing):
                 break  # the same

@@ -136,8 +136,8 @@ class Store:
         with self._accepting:
             rows = [(number, *message) for number, message in enumerate(messages, self._last_row + 1)]
             self._last_row += len(rows)  # first: if Ctrl-C ends this in the middle, numbers are left out and none is given twice
-            self._rows.update([(message_id, number) for number, message_id, _, _ in rows])
             self._write("INSERT INTO outbox(seq, message_id, body, at) VALUES (?,?,?,?)", rows)
+            self._rows.update([(message_id, number) for number, message_id, _, _ in rows])
 
     def remove(self, message_ids: Iterable[str]) -> None:
         """Their outcome is known: they need not be sent again."""

@@ -179,6 +179,7 @@ class ChatUser:
                 self._subscriptions.append(link.subscribe(inbox_queue(self.name), self._inbox.deliver, self._inbox.reset, wait=wait))
             except ChatError:
                 link.unsubscribe(self._subscriptions, wait=False)
+                self._inbox.give_back()
                 raise
             self._online = True
             if self._listening:

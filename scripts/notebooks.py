@@ -84,7 +84,7 @@ def read(source: Path, *, solutions: bool = False) -> NotebookNode:
 
 def execute(*books: NotebookNode, prelude: str = "", **environment: str) -> list[float]:
     """Run the books one after the other in the same kernel; the outputs are in them afterwards. Returns the seconds of each."""
-    client = nbclient.NotebookClient(books[0], timeout=TIMEOUT, resources={"metadata": {"path": str(NOTEBOOKS)}})
+    client = nbclient.NotebookClient(books[0], timeout=TIMEOUT, coalesce_streams=True, resources={"metadata": {"path": str(NOTEBOOKS)}})
     seconds = []
     with client.setup_kernel(env=os.environ | environment):
         if prelude:

@@ -263,7 +263,7 @@ def test_the_queue_of_the_dead_is_deleted_behind_our_back(broker: LocalBroker, c
     faults.delete_queue(broker, DEAD_LETTERS)
     sent = ann.send(bob.address, "after")
     bob.on_message(lambda message: message.reject("no"))
-    wait_until(lambda: DEAD in [event["hop"] for event in events], 30, "it is dead")
+    wait_until(lambda: (DEAD, sent.message_id) in [(event["hop"], event["message_id"]) for event in events], 30, "it is dead")
     assert [letter.message_id for letter in chat.dead_letters] == [sent.message_id]
     assert 1 <= [event["hop"] for event in events].count(RETURNED) < 50
     bob.on_message(None)

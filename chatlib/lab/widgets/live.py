@@ -1,0 +1,178 @@
+"""What every live widget has: a life that can be begun and ended any number of times, one thread that looks, one that does, and a picture.
+
+A widget is made of three parts: a model that knows nothing of widgets, a presenter (pure: model in, traits out), and the view in static/.
+Threads only read the model and write traits; what people click is handed to a worker, since JupyterLab moves callbacks between
+threads and a busy kernel runs none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any, Final, Self
+
+from IPython.display import DisplayHandle
+
+from chatlib.lab.lesson import current
+from chatlib.lab.widgets import cells
+
+__all__ = ["Live"]
+
+PLAIN: Final = "text/plain"
+VIEW: Final = "application/vnd.jupyter.widget-view+json"
+PATIENCE: Final = 5.0  # seconds that stop() gives a thread to end its last round
+
+Bundle = dict[str, Any]
+
+_log = logging.getLogger("chatlib.lab")
+
+
+class Live:
+    """A mixin for widgets: put it before the class of the widget among the bases, and call `_begin()` at the end of `__init__`.
+
+    hz: rounds a second. `start`, `stop` and `close` are idempotent; a stopped widget can be started again, a closed one not.
+    Run again, a cell closes the widgets of its last run. What goes wrong in a thread is shown in the widget.
+    """
+
+    hz: float = 3.0
+
+    def _look(self) -> None:
+        """One round of the updater: read the model, write the traits that changed. Quick; may raise, which is shown."""
+        raise NotImplementedError
+
+    def _show_error(self, text: str) -> None:
+        """Show `text` in the widget, or take it away if it is empty."""
+        raise NotImplementedError
+
+    def still(self) -> Bundle:
+        """The picture of now without a kernel, as a MIME bundle: html of class "chatlib-still" (see pictures.still), or plotly's."""
+        raise NotImplementedError
+
+    def _end(self) -> None:
+        """Give back what the widget took (listeners, samplers). Called once, by `close`."""
+
+    # ---- life ------------------------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """The widget is complete: it replaces its predecessor of this cell, ends with its lesson, and looks from now on."""
+        self._life = threading.RLock()
+        self._is_closed = False
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._actions: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._worker: threading.Thread | None = None
+        self._handles: list[Any] = []  # IPython's are not typed
+        self._error = ""
+        cells.claim(self)
+        if (lesson := current()) is not None:
+            lesson.closing(self.close)
+        self.start()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it is kept up to date."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self) -> Self:
+        """Keep it up to date from now on; returns itself. Raises RuntimeError after `close`."""
+        with self._life:
+            if self._is_closed:
+                raise RuntimeError(f"this {type(self).__name__} is closed: run its cell again")
+            if not self.is_running:
+                self._ended = threading.Event()
+                self._thread = threading.Thread(target=self._run, args=(self._ended,), name=f"lab-{type(self).__name__}", daemon=True)
+                self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Leave it as it is from now on; what the notebook saves is this picture. Returns when the updater has ended."""
+        with self._life:
+            thread, self._thread = self._thread, None
+            self._ended.set()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(PATIENCE)
+            self._refresh(live=True)
+
+    def close(self) -> None:
+        """Stop, and give everything back: in the notebook the last picture stays in its place."""
+        with self._life:
+            if self._is_closed:
+                return
+            self._is_closed = True
+        thread, self._thread = self._thread, None
+        self._ended.set()
+        self._actions.put(None)
+        for each in (thread, self._worker):
+            if each is not None and each is not threading.current_thread():
+                each.join(PATIENCE)
+        self._refresh(live=False)
+        self._end()
+        with contextlib.suppress(Exception):  # the kernel may be going down, and its comms with it
+            super().close()  # type: ignore[misc]
+
+    def _run(self, ended: threading.Event) -> None:
+        due = time.monotonic()
+        while not ended.is_set():
+            self._guard(self._look)
+            due = max(due + 1 / self.hz, time.monotonic())  # what was missed is not made up for
+            ended.wait(due - time.monotonic())
+
+    def _guard(self, act: Callable[[], object]) -> None:
+        """Call `act`; what it raises is logged and shown, until a call goes well again."""
+        try:
+            act()
+        except Exception as exc:  # noqa: BLE001  a widget shows what went wrong, and goes on
+            _log.debug("a round of %r failed", self, exc_info=True)
+            error = f"{type(exc).__name__}: {exc}"
+        else:
+            error = ""
+        if error != self._error:
+            self._error = error
+            with contextlib.suppress(Exception):
+                self._show_error(error)
+
+    # ---- what people click -----------------------------------------------------------------------------------------------------
+
+    def _later(self, action: Callable[[], object]) -> None:
+        """Do it on the widget's own thread, after what was asked for before. May be called from any thread; returns at once."""
+        with self._life:
+            if self._is_closed:
+                return
+            if self._worker is None:
+                self._worker = threading.Thread(target=self._work, name=f"lab-{type(self).__name__}-worker", daemon=True)
+                self._worker.start()
+        self._actions.put(action)
+
+    def _work(self) -> None:
+        while (action := self._actions.get()) is not None:
+            self._guard(action)
+
+    # ---- display ---------------------------------------------------------------------------------------------------------------
+
+    def _ipython_display_(self, **_: Any) -> None:
+        """Show the live view, with a picture beside it for where there is no kernel; `stop` and `close` renew the picture."""
+        handle: Any = DisplayHandle()  # type: ignore[no-untyped-call]
+        self._handles.append(handle)
+        handle.display(self._bundle(live=True), raw=True)
+
+    def _refresh(self, *, live: bool) -> None:
+        """Renew the picture in the notebook. live: with the view, which needs the kernel."""
+        for handle in self._handles:
+            with contextlib.suppress(Exception):  # a picture is not worth an error at the end of a kernel
+                handle.update(self._bundle(live=live), raw=True)
+
+    def _bundle(self, *, live: bool) -> Bundle:
+        view = {VIEW: {"version_major": 2, "version_minor": 0, "model_id": self.model_id}} if live else {}  # type: ignore[attr-defined]
+        try:
+            picture = self.still()
+        except Exception:  # noqa: BLE001  without a picture the view is still there
+            _log.debug("no picture of %r", self, exc_info=True)
+            picture = {}
+        return {PLAIN: repr(self)} | picture | view
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"  # constant: nbval compares it

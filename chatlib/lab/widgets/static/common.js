@@ -1,0 +1,24 @@
+// Shared by all widgets: make elements, and follow traits with a clean end.
+function el(tag, attributes = {}, parent = null, text = undefined) {
+  const element = document.createElement(tag);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  if (text !== undefined) element.textContent = text;
+  if (parent) parent.appendChild(element);
+  return element;
+}
+// Set only what differs: the browser lays out nothing anew, and a reader's cursor stays where it is.
+function setText(element, text) { if (element.textContent !== text) element.textContent = text; }
+function setAttr(element, name, value) { if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value); }
+// follow(model, {trait: handler}) calls each handler now and at every change; returns what ends it.
+function follow(model, handlers) {
+  const pairs = Object.entries(handlers).map(([name, handler]) => [`change:${name}`, handler]);
+  for (const [event, handler] of pairs) { model.on(event, handler); handler(); }
+  return () => { for (const [event, handler] of pairs) model.off(event, handler); };
+}
+// The frame of a widget: a root with the shared looks and a line for errors (trait `error`).
+function frame(model, root, name, label) {
+  const box = el("section", { class: `chatlib ${name}`, "aria-label": label }, root);
+  const error = el("div", { class: "chatlib-error", role: "alert" }, box);
+  const end = follow(model, { error: () => setText(error, model.get("error")) });
+  return { box, end };
+}

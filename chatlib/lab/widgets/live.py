@@ -66,7 +66,7 @@ class Live:
         self._actions: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._worker: threading.Thread | None = None
         self._handles: list[Any] = []  # IPython's are not typed
-        self._error = ""
+        self._errors: dict[str, str] = {}  # what went wrong last, of looking and of what was clicked
         cells.claim(self)
         if (lesson := current()) is not None:
             lesson.closing(self.close)
@@ -117,12 +117,12 @@ class Live:
     def _run(self, ended: threading.Event) -> None:
         due = time.monotonic()
         while not ended.is_set():
-            self._guard(self._look)
+            self._guard("look", self._look)
             due = max(due + 1 / self.hz, time.monotonic())  # what was missed is not made up for
             ended.wait(due - time.monotonic())
 
-    def _guard(self, act: Callable[[], object]) -> None:
-        """Call `act`; what it raises is logged and shown, until a call goes well again."""
+    def _guard(self, kind: str, act: Callable[[], object]) -> None:
+        """Call `act`; what it raises is logged and shown, until another of this kind goes well."""
         try:
             act()
         except Exception as exc:  # noqa: BLE001  a widget shows what went wrong, and goes on
@@ -130,10 +130,10 @@ class Live:
             error = f"{type(exc).__name__}: {exc}"
         else:
             error = ""
-        if error != self._error:
-            self._error = error
+        if error != self._errors.get(kind, ""):
+            self._errors[kind] = error
             with contextlib.suppress(Exception):
-                self._show_error(error)
+                self._show_error("\n".join(filter(None, self._errors.values())))
 
     # ---- what people click -----------------------------------------------------------------------------------------------------
 
@@ -149,7 +149,7 @@ class Live:
 
     def _work(self) -> None:
         while (action := self._actions.get()) is not None:
-            self._guard(action)
+            self._guard("action", action)
 
     # ---- display ---------------------------------------------------------------------------------------------------------------
 

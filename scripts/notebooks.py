@@ -14,6 +14,7 @@ import argparse
 import base64
 import os
 import re
+import shutil
 import struct
 import sys
 import time
@@ -25,6 +26,7 @@ import jupytext
 import nbclient
 import nbformat
 from nbformat import NotebookNode
+from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
@@ -34,6 +36,7 @@ STUB = re.compile(r"^[ \t]*### STUB\n", re.MULTILINE)
 COMMENT = re.compile(r"^([ \t]*)# ?", re.MULTILINE)
 PICTURES = {"PLOTLY_RENDERER": "plotly_mimetype+png"}
 PNG = "image/png"
+STILL = "chatlib-still"  # the class of the picture that a live widget leaves (chatlib.lab.widgets.assets)
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 TIMEOUT = 60  # seconds for one cell, as under nbval
 PRELUDE = """import kaleido, warnings
@@ -115,9 +118,23 @@ def publish(book: NotebookNode) -> None:
             data: dict[str, Any] = output.get("data", {})
             if WIDGET_VIEW in data and len(data) > 2:
                 del data[WIDGET_VIEW]
+            if STILL in data.get("text/html", ""):
+                data[PNG] = photographed(data.pop("text/html"))
             if PNG in data:
                 data[PNG] = smaller(data[PNG])
     nbformat.validate(book)
+
+
+def photographed(page: str) -> str:
+    """Return a picture (base64 of a PNG) of the still of a live widget: code-hosting sites take the looks away from HTML."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
+        tab = browser.new_page(viewport={"width": 800, "height": 600}, device_scale_factor=1.5)
+        tab.set_content(f'<body style="margin:0;background:#fff">{page}</body>')
+        picture = tab.locator(f".{STILL}").screenshot()
+        browser.close()
+    return base64.b64encode(picture).decode()
 
 
 def smaller(picture: str) -> str:

@@ -24,8 +24,8 @@ from chatlib.brokers.base import Broker
 from chatlib.chat import Chat, connect
 from chatlib.checker import check
 from chatlib.errors import BrokerNotInstalled, BrokerStartFailed, ChatError
-from chatlib.events import FAULT_BEGAN, FAULT_ENDED, JOINED, LEFT, SENT, STORED, Event, Events
-from chatlib.faults import recording
+from chatlib.events import JOINED, LEFT, SENT, STORED, Event
+from chatlib.faults import Fault, recording
 from chatlib.recorder import Recorder
 from chatlib.settings import Settings
 from chatlib.verdict import Verdict
@@ -59,8 +59,7 @@ class Lesson:
         self.broker = broker
         self.recorder = Recorder()
         self._settings = settings
-        self._faults = Events()
-        self._faults.listen(self.recorder)
+        self._open_faults: dict[str, Fault] = {}
         self._end = contextlib.ExitStack()
         self.faults = self._end.enter_context(recording(self.recorder))
         self._log = _LogLines()
@@ -98,12 +97,13 @@ class Lesson:
             self.fault_ended(name)
 
     def fault_began(self, name: str) -> None:
-        """Record the beginning of a fault."""
-        self._faults.emit(FAULT_BEGAN, name=name)
+        """Record the beginning of a fault that the lesson makes by itself, such as "bob is away"."""
+        self._open_faults[name] = Fault(name, "", heal=lambda: None)
 
     def fault_ended(self, name: str) -> None:
-        """Record its end."""
-        self._faults.emit(FAULT_ENDED, name=name)
+        """Record its end. One that did not begin is none."""
+        if (fault := self._open_faults.pop(name, None)) is not None:
+            fault.heal()
 
     @property
     def history(self) -> list[Event]:

@@ -8,7 +8,8 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from scripts import notebooks
-from tests.browser.conftest import SHOTS, Lab, Watch
+from tests.browser.conftest import Lab, Watch
+from tests.browser.live import address, close_notebook, command, open_notebook, shoot, theme
 
 RUN_MILLISECONDS = 170_000  # a lesson takes some 20 s; this is for a machine that does other things, too
 PICTURES = {"00": 1, "01": 4, "02": 4, "03": 2, "04": 2, "05": 3, "06": 3, "07": 2}
@@ -27,34 +28,6 @@ PICTURE = ".jp-RenderedPlotly img.plot-img"
 LOADED = "selector => [...document.querySelectorAll(selector)].every(each => each.naturalWidth > 500 && each.offsetHeight > 100)"
 
 
-def open_lesson(page: Page, lab: Lab, name: str) -> None:
-    page.goto(f"{lab.url}lab/workspaces/{name[:2]}/tree/{name}?reset")
-    page.wait_for_selector(".jp-Notebook .jp-Cell")
-    page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'")
-    page.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area')")
-
-
-def command(page: Page, name: str) -> None:
-    """Run a command of JupyterLab; returns when JupyterLab says that it is done."""
-    page.evaluate("name => window.jupyterapp.commands.execute(name)", name)
-
-
-def shoot(page: Page, name: str) -> None:
-    """The whole notebook as a picture, for people to look at."""
-    SHOTS.mkdir(exist_ok=True)
-    height = page.evaluate("() => Math.max(...[...document.querySelectorAll('.jp-WindowedPanel-outer')].map(each => each.scrollHeight))")
-    page.set_viewport_size({"width": 1280, "height": min(int(height) + 150, 16_000)})
-    page.evaluate("() => document.querySelectorAll('.jp-WindowedPanel-outer').forEach(each => { each.scrollTop = 0; })")
-    page.screenshot(path=SHOTS / f"{name}.png")
-    page.set_viewport_size({"width": 1280, "height": 900})
-
-
-def theme(page: Page, name: str) -> None:
-    """Change the theme."""
-    page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", name)
-    page.wait_for_selector(f"body[data-jp-theme-name='{name}']", state="attached")
-
-
 def sizes(pictures: Locator) -> list[tuple[int, int]]:
     return [(round(box["width"]), round(box["height"])) for box in (each.bounding_box() for each in pictures.all()) if box]
 
@@ -68,7 +41,7 @@ def test_a_lesson_is_read_then_run_to_its_verdict(source: Path, lab: Lab, page: 
     lesson, outputs = source.stem[:2], page.locator(".jp-Notebook .jp-OutputArea-output")
     verdict = outputs.filter(has_text=VERDICTS[lesson])
     # 1
-    open_lesson(page, lab, f"{source.stem}.ipynb")
+    open_notebook(page, address(lab, f"{source.stem}.ipynb"))
     expect(verdict.first).to_be_visible()
     expect(page.locator(PICTURE)).to_have_count(PICTURES[lesson])
     page.wait_for_function(LOADED, arg=PICTURE)
@@ -99,4 +72,4 @@ def test_a_lesson_is_read_then_run_to_its_verdict(source: Path, lab: Lab, page: 
     # 5
     assert watch.outside == []
     assert watch.problems == []
-    page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+    close_notebook(page)

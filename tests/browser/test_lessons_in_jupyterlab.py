@@ -9,7 +9,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from scripts import notebooks
 from tests.browser.conftest import Lab, Watch
-from tests.browser.live import address, close_notebook, command, open_notebook, shoot, theme
+from tests.browser.live import address, close_notebook, command, errors, open_notebook, shoot, theme
 
 RUN_MILLISECONDS = 170_000  # a lesson takes some 20 s; this is for a machine that does other things, too
 PICTURES = {"00": 1, "01": 4, "02": 4, "03": 2, "04": 2, "05": 3, "06": 3, "07": 2}
@@ -53,7 +53,7 @@ def test_a_lesson_is_read_then_run_to_its_verdict(source: Path, lab: Lab, page: 
     command(page, "notebook:run-all-cells")
     prompts = page.locator(".jp-Notebook .jp-CodeCell .jp-InputPrompt")
     assert [text for text in prompts.all_inner_texts() if "*" in text or text.strip() == "[ ]:"] == []
-    assert page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error']").all_inner_texts() == []
+    assert errors(page) == []
     expect(verdict.first).to_be_visible()
     expect(outputs.filter(has_text="is closed: its broker is stopped")).to_have_count(1)
     expect(page.locator(CHART)).to_have_count(PICTURES[lesson])

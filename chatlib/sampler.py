@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import threading
@@ -173,6 +174,12 @@ class Sampler:
         """The samples so far, oldest first, with `COLUMNS`: of these queues, or of all. Raises ExtraMissing without pandas."""
         rows = list(self._rows.copy())  # one step, while the thread appends
         return table([each for each in rows if not queues or each["queue"] in queues], COLUMNS)
+
+    def rows(self, since: float = -math.inf) -> list[dict[str, Any]]:
+        """The samples that were taken after `since` (Unix seconds), oldest first, as dicts of `COLUMNS`: for what looks often, no pandas."""
+        rows = self._rows.copy()
+        new = list(itertools.takewhile(lambda each: each["at"] > since, reversed(rows)))
+        return new[::-1]
 
     def latest(self, column: str) -> dict[str, float]:
         """The value of one of the `COLUMNS` for each queue in the last sample; NaN where the broker did not answer."""

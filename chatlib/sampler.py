@@ -176,7 +176,7 @@ class Sampler:
         return table([each for each in rows if not queues or each["queue"] in queues], COLUMNS)
 
     def rows(self, since: float = -math.inf) -> list[dict[str, Any]]:
-        """The samples that were taken after `since` (Unix seconds), oldest first, as dicts of `COLUMNS`: for what looks often, no pandas."""
+        """The samples taken after `since` (Unix seconds), oldest first, as dicts of `COLUMNS`: for what looks often, without pandas."""
         rows = self._rows.copy()
         new = list(itertools.takewhile(lambda each: each["at"] > since, reversed(rows)))
         return new[::-1]

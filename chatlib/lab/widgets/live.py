@@ -27,6 +27,7 @@ VIEW: Final = "application/vnd.jupyter.widget-view+json"
 PATIENCE: Final = 5.0  # seconds that stop() gives a thread to end its last round
 
 Bundle = dict[str, Any]
+Actions = SimpleQueue[Callable[[], object] | None]
 
 _log = logging.getLogger("chatlib.lab")
 
@@ -63,8 +64,7 @@ class Live:
         self._is_closed = False
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
-        self._actions: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
-        self._worker: threading.Thread | None = None
+        self._lanes: dict[str, tuple[Actions, threading.Thread]] = {}
         self._handles: list[Any] = []  # IPython's are not typed
         self._errors: dict[str, str] = {}  # what went wrong last, of looking and of what was clicked
         cells.claim(self)
@@ -105,10 +105,12 @@ class Live:
             self._is_closed = True
         thread, self._thread = self._thread, None
         self._ended.set()
-        self._actions.put(None)
-        for each in (thread, self._worker):
+        for actions, _ in self._lanes.values():
+            actions.put(None)
+        deadline = time.monotonic() + PATIENCE
+        for each in (thread, *(worker for _, worker in self._lanes.values())):
             if each is not None and each is not threading.current_thread():
-                each.join(PATIENCE)
+                each.join(max(0.0, deadline - time.monotonic()))
         self._refresh(live=False)
         self._end()
         with contextlib.suppress(Exception):  # the kernel may be going down, and its comms with it
@@ -137,19 +139,25 @@ class Live:
 
     # ---- what people click -----------------------------------------------------------------------------------------------------
 
-    def _later(self, action: Callable[[], object]) -> None:
-        """Do it on the widget's own thread, after what was asked for before. May be called from any thread; returns at once."""
+    def _later(self, action: Callable[[], object], lane: str = "") -> None:
+        """Do it on a thread of the widget's own, after what was asked for before in this lane. From any thread; returns at once.
+
+        lane: each has a thread, so that what may take long (a broker that starts) holds up only what comes behind it in its lane.
+        """
         with self._life:
             if self._is_closed:
                 return
-            if self._worker is None:
-                self._worker = threading.Thread(target=self._work, name=f"lab-{type(self).__name__}-worker", daemon=True)
-                self._worker.start()
-        self._actions.put(action)
+            if lane not in self._lanes:
+                actions: Actions = SimpleQueue()
+                name = f"lab-{type(self).__name__}-{lane or 'worker'}"
+                worker = threading.Thread(target=self._work, args=(actions, f"action {lane}"), name=name, daemon=True)
+                self._lanes[lane] = actions, worker
+                worker.start()
+            self._lanes[lane][0].put(action)
 
-    def _work(self) -> None:
-        while (action := self._actions.get()) is not None:
-            self._guard("action", action)
+    def _work(self, actions: Actions, kind: str) -> None:
+        while (action := actions.get()) is not None:
+            self._guard(kind, action)
 
     # ---- display ---------------------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from chatlib.events import FAULT_BEGAN, FAULT_ENDED, Event
+from chatlib.lab.marks import FAULT, Span, notes, placed, shapes, spans
 from chatlib.lab.samples import Depth
 from chatlib.management import Management
 from chatlib.names import unescape, user_of_queue
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from chatlib.lab.lesson import Lesson
     from chatlib.lab.till import Till
 
-__all__ = ["depth_chart", "heard", "spans", "till_chart", "topology"]
+__all__ = ["FAULT", "depth_chart", "heard", "shade", "spans", "till_chart", "topology"]
 
 FONT: Final = "system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif"
 COLOURS: Final = {
@@ -31,7 +31,6 @@ COLOURS: Final = {
     "nobody": ("#f4f4f4", "#999999"),
 }
 KEY_COLOURS: Final = ("#2e7d46", "#6a5acd", "#c77700", "#b0306a", "#17808f", "#555555")
-FAULT: Final = "rgba(214, 39, 40, 0.14)"
 
 
 def _figure(title: str, height: int, **layout: Any) -> Figure:
@@ -54,6 +53,12 @@ def _figure(title: str, height: int, **layout: Any) -> Figure:
     figure.update_xaxes(zeroline=False)
     figure.update_yaxes(zeroline=False)
     return figure
+
+
+def shade(figure: Figure, found: Iterable[Span], zero: float, end: float) -> None:
+    """Shade the faults on an axis of seconds from `zero` (Unix seconds) to `end`, and name them above."""
+    marks = placed(found, zero, 0, end)
+    figure.update_layout(shapes=[*figure.layout.shapes, *shapes(marks)], annotations=[*figure.layout.annotations, *notes(marks)])
 
 
 # ---- topology --------------------------------------------------------------------------------------------------------------
@@ -173,20 +178,6 @@ class _Drawing:
 # ---- charts ----------------------------------------------------------------------------------------------------------------
 
 
-def spans(history: Iterable[Event]) -> list[tuple[str, float, float | None]]:
-    """The faults in a history: (name, began, ended), in Unix seconds; None for one that goes on."""
-    found: list[tuple[str, float, float | None]] = []
-    for event in history:
-        if event["hop"] == FAULT_BEGAN:
-            found.append((event["name"], event["at"], None))
-        elif event["hop"] == FAULT_ENDED:
-            for number in range(len(found) - 1, -1, -1):
-                if found[number][0] == event["name"] and found[number][2] is None:
-                    found[number] = (found[number][0], found[number][1], event["at"])
-                    break
-    return found
-
-
 def depth_chart(lesson: Lesson, depth: Depth, title: str) -> Figure:
     """How many messages waited, over the seconds since the first sample; faults are shaded."""
     import plotly.graph_objects as go
@@ -200,14 +191,7 @@ def depth_chart(lesson: Lesson, depth: Depth, title: str) -> Figure:
         go.Scatter(x=[round(at - zero, 3) for at, _ in points], y=[count for _, count in points], mode="lines", fill="tozeroy",
                    line={"shape": "hv", "color": "#2b6cb0", "width": 2})
     )  # fmt: skip
-    for number, (name, began, ended) in enumerate(spans(lesson.history)):
-        first, last = began - zero, (end if ended is None else ended - zero)
-        if last > 0:
-            figure.add_vrect(
-                x0=max(first, 0), x1=last, fillcolor=FAULT, line_width=0, layer="below",
-                annotation_text=name, annotation_position="top left", annotation_yanchor="bottom", annotation_yshift=15 * (number % 2),
-                annotation_font={"size": 12, "color": "#a11"},
-            )  # fmt: skip
+    shade(figure, spans(lesson.history), zero, end)
     figure.update_xaxes(title="seconds", range=[0, end])
     figure.update_yaxes(title="messages waiting", rangemode="tozero")
     return figure

@@ -9,6 +9,7 @@ In CI nothing is skipped: a test that would skip, because a component is missing
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ hypothesis.settings.register_profile("chatlib", deadline=None)
 hypothesis.settings.load_profile("chatlib")
 
 TIERS = ("unit", "broker", "faults", "docker", "notebooks", "browser")
+LONG_FIRST = ("docker", "notebooks", "browser", "faults", "broker", "unit")  # for several workers: nobody is left with a long file
 OF_EITHER_KIND = {"broker", "new_broker"}  # fixtures
 
 
@@ -41,6 +43,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--broker-image", default="rabbitmq:4-management", help="the image of --broker-kind docker (default: %(default)s)")
 
 
+def pytest_configure() -> None:
+    """A shell that starts us in the background has its children ignore Ctrl-C, which tests send to programs that they start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def tier_of(path: Path) -> str | None:
     """Return the tier that a file belongs to by its folder (lessons belong to "notebooks"), or None."""
     try:
@@ -52,13 +60,16 @@ def tier_of(path: Path) -> str | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give each test the marker of its folder, run the quick tiers first, leave out what --broker-kind changes nothing about."""
+    """Give each test the marker of its folder, run the quick tiers first (shared out to workers: the long files), leave out what
+    --broker-kind changes nothing about.
+    """
+    order = LONG_FIRST if hasattr(config, "workerinput") else TIERS
     tiers = {id(item): tier_of(item.path) for item in items}
     for item in items:
         tier = tiers[id(item)]
         if tier is not None:
             item.add_marker(tier)
-    items.sort(key=lambda item: TIERS.index(tier) if (tier := tiers[id(item)]) else 0)
+    items.sort(key=lambda item: order.index(tier) if (tier := tiers[id(item)]) else 0)
     if config.getoption("--broker-kind") != "local":
         same = [item for item in items if not OF_EITHER_KIND & set(getattr(item, "fixturenames", ()))]
         config.hook.pytest_deselected(items=same)

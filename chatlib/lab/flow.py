@@ -65,7 +65,7 @@ def flow_figure(
     with tracks.lock:
         zero = tracks.first or 0.0
         end = max((tracks.last or zero) - zero, 1.0)
-        figure = _figure(title, 480 if rates else 400, legend={"orientation": "h", "y": 0, "yref": "container", "yanchor": "bottom"})
+        figure = _figure(title, 600 if consumers else 480 if rates else 400, legend={"orientation": "h", "y": 0, "yref": "container", "yanchor": "bottom"})
         figure.update_layout(margin={"t": 95, "b": 85}, **panels(rates=bool(rates), consumers=consumers))
         if stacked:
             _stack(figure, tracks, queues, zero)

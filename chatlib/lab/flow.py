@@ -65,7 +65,11 @@ def flow_figure(
     with tracks.lock:
         zero = tracks.first or 0.0
         end = max((tracks.last or zero) - zero, 1.0)
-        figure = _figure(title, 600 if consumers else 480 if rates else 400, legend={"orientation": "h", "y": 0, "yref": "container", "yanchor": "bottom"})
+        figure = _figure(
+            title,
+            600 if consumers else 480 if rates else 400,
+            legend={"orientation": "h", "y": 0, "yref": "container", "yanchor": "bottom"},
+        )
         figure.update_layout(margin={"t": 95, "b": 85}, **panels(rates=bool(rates), consumers=consumers))
         if stacked:
             _stack(figure, tracks, queues, zero)
@@ -86,17 +90,20 @@ def flow_figure(
 
 def panels(*, rates: bool, consumers: bool) -> dict[str, Any]:
     """The axes, as part of plotly's layout: messages above, below them rates, below these consumers, one axis of time for all."""
-    plain = {"rangemode": "tozero", "zeroline": False}
     lowest = "y3" if consumers else "y2" if rates else "y"
-    found: dict[str, Any] = {"xaxis": {"title": "seconds", "anchor": lowest}, "yaxis": plain | {"title": "messages waiting"}}
+    found: dict[str, Any] = {"xaxis": {"title": "seconds", "anchor": lowest}, "yaxis": _panel("messages waiting")}
     if consumers:
-        found["yaxis"] |= {"domain": [0.46, 1], "title": "messages"}
-        found["yaxis2"] = plain | {"domain": [0.19, 0.39], "title": "per second", "anchor": "x"}
-        found["yaxis3"] = plain | {"domain": [0, 0.12], "title": "consumers", "anchor": "x", "tickformat": "d", "nticks": 3}
+        found["yaxis"] = _panel("messages", size=12, domain=[0.51, 1])
+        found["yaxis2"] = _panel("per second", size=12, domain=[0.24, 0.44], anchor="x", nticks=4)
+        found["yaxis3"] = _panel("consumers", size=12, domain=[0, 0.17], anchor="x", nticks=3, tickformat="d")
     elif rates:
         found["yaxis"] |= {"domain": [0.42, 1]}
-        found["yaxis2"] = plain | {"domain": [0, 0.32], "title": "messages/s", "anchor": "x"}
+        found["yaxis2"] = _panel("messages/s", domain=[0, 0.32], anchor="x")
     return found
+
+
+def _panel(title: str, *, size: int = 14, **more: Any) -> dict[str, Any]:
+    return {"rangemode": "tozero", "zeroline": False, "title": {"text": title, "font": {"size": size}}} | more
 
 
 def _stack(figure: Figure, tracks: Tracks, queues: Sequence[str], zero: float) -> None:

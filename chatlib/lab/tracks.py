@@ -17,6 +17,7 @@ __all__ = ["RATES", "Line", "Track", "Tracks", "pick"]
 
 MOST: Final = 4_000  # points of a line that are kept: 17 minutes in which every sample differs
 SHOWN: Final = 400  # points of a line that are drawn: a chart is some 700 pixels wide
+HOLE: Final = 6.0  # seconds without a sample: it was stopped; a frozen broker costs one sample at most 2 seconds for each question
 LEADS: Final = 1.5  # how much busier another queue must be to take the place of one that is shown
 RATES: Final = ("publish_rate", "deliver_rate", "ack_rate")
 
@@ -125,12 +126,12 @@ class Tracks:
 
     def _sample(self, at: float, rows: Sequence[Mapping[str, Any]]) -> None:
         self.first = at if self.first is None else self.first
+        if self.last is not None and at - self.last > HOLE:
+            self._gap_everywhere(self.last)
         self.last = at
         if not rows[0]["up"]:
             self.away_since = at if self.away_since is None else self.away_since
-            self._gap(self.queues, at)
-            for line in (self.consumers, *self.rates.values()):
-                line.add(at, None)
+            self._gap_everywhere(at)
             return
         self.away_since = None
         seen = tuple(row["queue"] for row in rows)
@@ -147,6 +148,11 @@ class Tracks:
         for name, line in self.rates.items():
             line.add(counted, total(row[name] for row in rows))
         self.consumers.add(counted, total(row["consumers"] for row in rows))
+
+    def _gap_everywhere(self, at: float) -> None:
+        self._gap(self.queues, at)
+        for line in (self.consumers, *self.rates.values()):
+            line.add(at, None)
 
     def _gap(self, queues: Iterable[str], at: float) -> None:
         for name in queues:

@@ -1,0 +1,93 @@
+"""The plotly figure of a live chart of queues: made once, then only what changed is written into it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import plotly.graph_objects as go
+
+from chatlib.lab.flow import CONSUMERS, FIGURES, LINES, panels
+from chatlib.lab.marks import notes, shapes
+from chatlib.lab.pictures import FONT
+from chatlib.lab.widgets.queue_view import View, short, ticks
+
+__all__ = ["LOWEST", "drawn", "empty"]
+
+HEIGHT: Final = 480  # pixels
+LOWEST: Final = 0.03  # of a panel's height below 0: a line of zeros is seen whole
+FORMS: Final = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon", "x")  # at the head of each line: not colour alone
+CONFIG: Final = {
+    "displaylogo": False,
+    "responsive": True,
+    "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d", "toggleSpikelines"],
+}
+
+
+def empty(places: int) -> Any:
+    """A FigureWidget with room for so many queues; its lines are in the order of `View.lines`."""
+    figure: Any = go.FigureWidget()
+    figure._config = CONFIG
+    figure.add_traces([_queue(place, unacked=unacked) for unacked in (False, True) for place in range(places)])
+    for name, colour, dash in FIGURES.values():
+        figure.add_trace(_trace(name, colour, dash, yaxis="y2", legend="legend2"))
+    figure.add_trace(_trace("consumers", CONSUMERS, "solid", yaxis="y3", legend="legend3"))
+    beside = {"x": 1.01, "xanchor": "left", "yanchor": "top", "tracegroupgap": 0, "font": {"size": 12}, "bgcolor": "rgba(0,0,0,0)"}
+    figure.update_layout(
+        template="none",
+        height=HEIGHT,
+        autosize=True,
+        font={"family": FONT, "size": 12},
+        margin={"l": 62, "r": 190, "t": 52, "b": 40, "autoexpand": False},  # else every name would move the chart
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        hovermode="x unified",
+        uirevision="kept",
+        legend=beside | {"y": 1, "title": {"text": "ready ───  unacked ┄┄┄", "font": {"size": 11}}},
+        legend2=beside | {"y": 0.44},
+        legend3=beside | {"y": 0.17},
+        **panels(rates=True, consumers=True),
+    )
+    figure.update_xaxes(showgrid=True, zeroline=False, title={"standoff": 4})
+    figure.update_yaxes(title={"standoff": 8})
+    return figure
+
+
+def _queue(place: int, *, unacked: bool) -> Any:
+    more = {"showlegend": False} if unacked else {"marker": {"symbol": FORMS[place % len(FORMS)], "size": 8}}
+    trace = _trace("", LINES[place % len(LINES)], "dot" if unacked else "solid", visible=False, legendgroup=str(place), **more)
+    if not unacked:
+        trace.update(mode="lines+markers", selected={"marker": {"opacity": 1}}, unselected={"marker": {"opacity": 0}})
+    return trace
+
+
+def _trace(name: str, colour: str, dash: str, **more: Any) -> Any:
+    return go.Scatter(x=[], y=[], mode="lines", name=name, line={"shape": "hv", "color": colour, "width": 2, "dash": dash}, **more)
+
+
+def drawn(figure: Any, view: View, last: View | None, *, log: bool) -> None:
+    """Write into the figure what differs between `view` and what it shows, `last` (None: everything), in one message."""
+    places = len(view.names)
+    with figure.batch_update():
+        for index, name in enumerate(view.names):
+            if last is None or name != last.names[index]:
+                for trace, title in ((figure.data[index], short(name)), (figure.data[places + index], f"{short(name)}, unacked")):
+                    trace.name, trace.visible = title, bool(name)
+        for index, (trace, (x, y)) in enumerate(zip(figure.data, view.lines, strict=True)):
+            if last is None or x != last.lines[index][0]:
+                trace.x = x
+                if index < places:
+                    trace.selectedpoints = [len(x) - 1]
+            if last is None or y != last.lines[index][1]:
+                trace.y = y
+        if last is None or view.x != last.x:
+            figure.layout.xaxis.range = view.x
+        for axis, height, before in zip(("yaxis", "yaxis2", "yaxis3"), view.tops, last.tops if last else (None,) * 3, strict=True):
+            if height != before:
+                figure.layout[axis].range = (-LOWEST * height, height)
+                if axis == "yaxis":
+                    places_and_numbers = ticks(height) if log else (None, None)
+                    figure.layout.yaxis.update(
+                        tickmode="array" if log else "auto", tickvals=places_and_numbers[0], ticktext=places_and_numbers[1]
+                    )
+        if last is None or view.marks != last.marks:
+            figure.layout.shapes, figure.layout.annotations = shapes(view.marks), notes(view.marks)

@@ -4,34 +4,28 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from threading import Event, RLock
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
-from chatlib.brokers.base import Broker, BrokerState, Startable
+from chatlib.brokers.base import BrokerState, Startable
 from chatlib.brokers.readiness import await_ready
-from chatlib.errors import BrokerStartFailed, BrokerUnavailable, ManagementError, ManagementUnreachable
+from chatlib.brokers.views import Member, has_stopped_serving, queue_at, seen_by
+from chatlib.errors import BrokerStartFailed, BrokerUnavailable, ManagementUnreachable
 from chatlib.waiting import until
 
-if TYPE_CHECKING:
-    from chatlib.management import Management
+__all__ = ["BrokerCluster"]
 
-__all__ = ["BrokerCluster", "Member"]
+_log = logging.getLogger("chatlib.brokers")
 
 POLL = 0.1  # seconds between two looks
-LOOK = 2.0  # seconds for one answer of one node
+OVERLOOKED = 25.0  # seconds until nodes that do not see each other are helped; one that has paused is back in 3 to 8
+LOOK = 2.0  # seconds for one client to connect and declare
 UNNOTICED = 5.0  # seconds that a node may be frozen and the others do not give it up: they take 7.5 to 12.5
 PAUSING = 20.0  # seconds until a node of a minority has seen that (at most 12.5, see TICK_TIME) and stopped serving (1 or 2)
-
-
-class Member(Broker, Protocol):
-    """A broker that is a node of a cluster."""
-
-    @property
-    def node_name(self) -> str:
-        """Erlang's name of the node."""
 
 
 N = TypeVar("N", bound=Member)
@@ -175,7 +169,7 @@ class BrokerCluster(Startable, Generic[N]):
                 self._rejoin([frozen, sorted(awake)])
             if self.state is BrokerState.RUNNING and not self._apart:
                 with contextlib.suppress(BrokerStartFailed):
-                    self._await_union()
+                    self._reunite()
 
     def partition(self, one: Sequence[int], other: Sequence[int]) -> None:
         """Split the network between two groups of nodes that name each node once: no node of one reaches any of the other.
@@ -202,7 +196,7 @@ class BrokerCluster(Startable, Generic[N]):
         with self._mutex:
             self._mend()
             try:
-                self._await_union()
+                self._reunite()
             except BrokerStartFailed as error:
                 raise BrokerUnavailable(f"the network is whole again, and {error}") from error
 
@@ -260,8 +254,23 @@ class BrokerCluster(Startable, Generic[N]):
         """Make the network whole, after all nodes that are in no majority have stopped serving."""
         running = [[self.nodes[index] for index in part if self.nodes[index].state is BrokerState.RUNNING] for part in parts]
         lesser = [node for part in running if len(part) <= len(self.nodes) / 2 for node in part]
-        until(lambda: not any(_seen_by(node) for node in lesser), PAUSING, POLL)
+        until(lambda: all(map(has_stopped_serving, lesser)), PAUSING, POLL)
         self._join()
+
+    def _reunite(self) -> None:
+        """Return when all that run see each other. Who stays apart, although nothing is between them, is cut off once more, and noticed."""
+        with contextlib.suppress(BrokerStartFailed):
+            self._await_union(OVERLOOKED)
+            return
+        views: dict[frozenset[str], list[int]] = {}
+        for index, node in enumerate(self.nodes):
+            views.setdefault(seen_by(node) if node.state is BrokerState.RUNNING else frozenset(), []).append(index)
+        if len(views) > 1:
+            parts = list(views.values())
+            _log.warning("nodes of %r stay apart: %s", self, parts)
+            self._divide(parts)
+            self._rejoin(parts)
+        self._await_union()
 
     def _first(self) -> N:
         return next((node for node in self.nodes if node.state is BrokerState.RUNNING), self.nodes[0])
@@ -292,10 +301,10 @@ class BrokerCluster(Startable, Generic[N]):
         return [node for node in self.nodes if node.state is BrokerState.RUNNING]
 
     def _queue(self, name: str) -> Any:
-        """Return what the first node that answers says of a queue, or None; without figures, for which it would ask all nodes."""
+        """Return what the first node that answers says of a queue, or None where none does."""
         for node in self._serving():
             with contextlib.suppress(ManagementUnreachable):
-                return _asked(node, lambda api: api.get(api.in_vhost("queues", name), disable_stats="true"), 2 * LOOK)
+                return queue_at(node, name)
         return None
 
     def _await_union(self, timeout: float = 60.0) -> None:
@@ -304,24 +313,8 @@ class BrokerCluster(Startable, Generic[N]):
         def united() -> bool:
             serving = self._serving()
             wanted = {node.node_name for node in serving}
-            return all(_seen_by(node) >= wanted for node in serving)
+            return all(seen_by(node) >= wanted for node in serving)
 
         if not until(united, timeout, POLL):
-            seen = "; ".join(f"{node.node_name} sees {', '.join(sorted(_seen_by(node))) or 'none'}" for node in self._serving())
+            seen = "; ".join(f"{node.node_name} sees {', '.join(sorted(seen_by(node))) or 'none'}" for node in self._serving())
             raise BrokerStartFailed(f"the nodes run and did not find each other within {timeout:g} s: {seen}")
-
-
-def _asked(node: Member, question: Callable[[Management], Any], timeout: float = LOOK) -> Any:
-    from chatlib.management import Management  # here, because httpx takes a while to import
-
-    with Management(node.management_url, login=node.url, timeout=timeout) as management:
-        return question(management)
-
-
-def _seen_by(node: Member) -> set[str]:
-    """Return the nodes, by Erlang's names, that run as far as `node` knows: none, if it does not serve."""
-    try:
-        found = _asked(node, lambda api: api.get("nodes", columns="name,running"))
-    except (ManagementUnreachable, ManagementError):
-        return set()
-    return {each["name"] for each in found if each.get("running")}

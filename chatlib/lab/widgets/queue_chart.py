@@ -43,6 +43,7 @@ __all__ = ["QueueChart"]
 PLOTLY: Final = "application/vnd.plotly.v1+json"
 LONGEST: Final = 8  # queues in one chart: there are no more colours that can be told apart
 CHOOSING: Final = 5.0  # seconds between two choices of the busiest
+KEEPING: Final = 5.0  # seconds between two pictures for pages that are opened again
 SAVED: Final = 8  # queues in the picture of the whole run
 
 F = TypeVar("F", bound=Marked)
@@ -92,7 +93,8 @@ class QueueChart(Live, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has
         self.tracks = Tracks()
         self._drawing = threading.RLock()
         self._places: tuple[str, ...] = ("",) * most
-        self._choose_at = 0.0
+        self._choose_at = self._keep_at = 0.0
+        self._is_stale = True
         self._shown: View | None = None
         self._shown_log = log_scale
         self._paused_at: float | None = None
@@ -202,7 +204,10 @@ class QueueChart(Live, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has
             view = view_of(self.tracks, spans_of(self.sampler.faults), self._places, window=window, now=now, log=log, tops=tops)
             if log != self._shown_log:
                 self._shown = None  # the numbers of the axis too
-            queue_figure.drawn(self._figure, view, self._shown, log=log)
+            self._is_stale |= queue_figure.draw(self._figure, view, self._shown, log=log)
+            if self._is_stale and now >= self._keep_at:
+                queue_figure.keep(self._figure)
+                self._is_stale, self._keep_at = False, now + KEEPING
             self._shown, self._shown_log, self._settings = view, log, settings
 
     _settings: tuple[bool, str] = (False, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any, Final
 
 import plotly.graph_objects as go
@@ -11,7 +12,7 @@ from chatlib.lab.marks import notes, shapes
 from chatlib.lab.pictures import FONT
 from chatlib.lab.widgets.queue_view import View, short, ticks
 
-__all__ = ["LOWEST", "drawn", "empty"]
+__all__ = ["draw", "empty", "keep"]
 
 HEIGHT: Final = 480  # pixels
 LOWEST: Final = 0.03  # of a panel's height below 0: a line of zeros is seen whole
@@ -64,30 +65,38 @@ def _trace(name: str, colour: str, dash: str, **more: Any) -> Any:
     return go.Scatter(x=[], y=[], mode="lines", name=name, line={"shape": "hv", "color": colour, "width": 2, "dash": dash}, **more)
 
 
-def drawn(figure: Any, view: View, last: View | None, *, log: bool) -> None:
-    """Write into the figure what differs between `view` and what it shows, `last` (None: everything), in one message."""
-    places = len(view.names)
-    with figure.batch_update():
-        for index, name in enumerate(view.names):
-            if last is None or name != last.names[index]:
-                for trace, title in ((figure.data[index], short(name)), (figure.data[places + index], f"{short(name)}, unacked")):
-                    trace.name, trace.visible = title, bool(name)
-        for index, (trace, (x, y)) in enumerate(zip(figure.data, view.lines, strict=True)):
-            if last is None or x != last.lines[index][0]:
-                trace.x = x
-                if index < places:
-                    trace.selectedpoints = [len(x) - 1]
-            if last is None or y != last.lines[index][1]:
-                trace.y = y
-        if last is None or view.x != last.x:
-            figure.layout.xaxis.range = view.x
-        for axis, height, before in zip(("yaxis", "yaxis2", "yaxis3"), view.tops, last.tops if last else (None,) * 3, strict=True):
-            if height != before:
-                figure.layout[axis].range = (-LOWEST * height, height)
-                if axis == "yaxis":
-                    places_and_numbers = ticks(height) if log else (None, None)
-                    figure.layout.yaxis.update(
-                        tickmode="array" if log else "auto", tickvals=places_and_numbers[0], ticktext=places_and_numbers[1]
-                    )
-        if last is None or view.marks != last.marks:
-            figure.layout.shapes, figure.layout.annotations = shapes(view.marks), notes(view.marks)
+def draw(figure: Any, view: View, last: View | None, *, log: bool) -> bool:
+    """Write into the figure what differs between `view` and what it shows, `last` (None: everything), in one message.
+
+    A property is written for all lines or for none: to the browser, one that is left out of a message is one that is taken away.
+    Returns whether more than points changed.
+    """
+    places, lines = len(view.names), len(view.lines)
+    style: dict[str, list[Any]] = {}
+    layout: dict[str, Any] = {}
+    if last is None or view.names != last.names:
+        names = [short(name) for name in view.names]
+        others = [name for name, _, _ in FIGURES.values()] + ["consumers"]
+        style["name"] = [*names, *(f"{name}, unacked" for name in names), *others]
+        style["visible"] = [bool(name) for name in view.names] * 2 + [True] * len(others)
+    if last is None or view.lines != last.lines:
+        style["x"], style["y"] = [x for x, _ in view.lines], [y for _, y in view.lines]
+        heads = [[len(x) - 1] for x, _ in view.lines[:places]]
+        style["selectedpoints"] = heads + [None] * (lines - places)
+    if last is None or view.x != last.x:
+        layout["xaxis.range"] = list(view.x)
+    for axis, height, before in zip(("yaxis", "yaxis2", "yaxis3"), view.tops, last.tops if last else (None,) * 3, strict=True):
+        if height != before:
+            layout[f"{axis}.range"] = [-LOWEST * height, height]
+    if "yaxis.range" in layout:
+        layout["yaxis.tickmode"] = "array" if log else "auto"
+        layout["yaxis.tickvals"], layout["yaxis.ticktext"] = ticks(view.tops[0]) if log else (None, None)
+    if last is None or view.marks != last.marks:
+        layout["shapes"], layout["annotations"] = shapes(view.marks), notes(view.marks)
+    figure.plotly_update(restyle_data=style, relayout_data=layout, trace_indexes=list(range(lines)))
+    return bool(layout) or "name" in style
+
+
+def keep(figure: Any) -> None:
+    """Let a page that is opened or shown again from now on begin with what the figure shows now, not with what it was made with."""
+    figure._widget_data, figure._widget_layout = deepcopy(figure._data), deepcopy(figure._layout)

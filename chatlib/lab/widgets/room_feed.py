@@ -26,6 +26,7 @@ __all__ = ["Feed"]
 _log = logging.getLogger("chatlib.lab")
 
 PERIOD: Final = 1.0  # seconds between two questions to the broker
+SIGNING_UP: Final = "waiting for the broker to sign up"
 PATIENCE: Final = 30.0  # seconds before a broker without a management API is asked again
 UP: Final = (LinkState.CONNECTED, LinkState.BLOCKED)
 
@@ -43,10 +44,15 @@ class _Taker:
     def __call__(self, received: ReceivedMessage) -> None:
         self._take(self._user.name, received)
 
+    @property
+    def has_it(self) -> bool:
+        """Whether nobody else has taken the messages meanwhile."""
+        return self._user._handler is self
+
     def give_back(self) -> None:
         """To who had it before, unless somebody else has taken it meanwhile; a room that was closed meanwhile gets nothing."""
         self._is_open = False
-        if self._user._handler is not self:
+        if not self.has_it:
             return
         handler, pause_after, pause_for = self._before
         while isinstance(handler, _Taker) and not handler._is_open:
@@ -65,7 +71,7 @@ class Feed:
         self._lock = threading.Lock()
         self._accepted: dict[str, SentMessage | None] = {}  # sent by people of the room and not shown yet
         self._users: dict[str, ChatUser] = {}
-        self._takers: list[_Taker] = []
+        self._takers: dict[str, _Taker] = {}
         self._unlisten: Callable[[], None] = lambda: None
         self._reason = ""
         self._due = 0.0
@@ -78,6 +84,8 @@ class Feed:
 
         Raises InvalidName, TopologyMismatch.
         """
+        if self._chat.state not in UP:
+            return False
         try:
             self._users = {user.name: user for user in self._chat.users(self._model.names)}
             while self._to_join:
@@ -96,20 +104,23 @@ class Feed:
             if not self._is_open:
                 self._is_open = True
                 self._unlisten = self._chat.on_event(self._on_event)
+        if not self._users:
+            for name in self._model.names:
+                self._model.begin(name, SIGNING_UP)
         self._take_over()
 
     def _take_over(self) -> None:
         with self._lock:
             if self._is_open and not self._takers:
-                self._takers = [_Taker(user, self._model.hear) for user in self._users.values()]
+                self._takers = {name: _Taker(user, self._model.hear) for name, user in self._users.items()}
 
     def close(self) -> None:
         """Give the handlers back, listen no more."""
         with self._lock:
             self._is_open = False
-            takers, self._takers = self._takers, []
+            takers, self._takers = self._takers, {}
         self._unlisten()
-        for taker in takers:
+        for taker in takers.values():
             taker.give_back()
 
     # ---- in --------------------------------------------------------------------------------------------------------------------
@@ -133,8 +144,8 @@ class Feed:
     def look(self) -> None:
         """What can be had without asking the broker; and what is open is read."""
         self._show_accepted()
-        for user in list(self._users.values()):
-            self._model.set_online(user.name, user.is_online)
+        for name, taker in list(self._takers.items()):
+            self._model.set_online(name, self._users[name].is_online, deaf=not taker.has_it)
         state = self._chat.state
         self._model.set_link(state, self._reason if state is LinkState.BLOCKED else "", self._chat.reconnects)
         for received in self._model.to_read():
@@ -162,6 +173,8 @@ class Feed:
         """Ask the broker for what waits for those who are away and for who is in which group. May take a while."""
         try:
             if (self._to_join or not self._users) and self.sign_up():
+                for name in self._users:
+                    self._model.end(name, SIGNING_UP)
                 self._take_over()
             for name in self._model.away:
                 if name in self._users:
@@ -200,13 +213,12 @@ class Feed:
 
     def switch(self, name: str, number: str, online: bool) -> None:
         """`name` goes online or away."""
-        user = self._user
-        self._act(
-            name,
-            number,
-            "coming online" if online else "going away",
-            lambda: user(name).go_online() if online else user(name).go_offline(),
-        )
+
+        def act() -> None:
+            user = self._user(name)
+            user.go_online() if online else user.go_offline()
+
+        self._act(name, number, "coming online" if online else "going away", act)
 
     def join(self, name: str, number: str, group: str) -> None:
         """`name` becomes a member of `group`, and looks at it."""

@@ -20,7 +20,7 @@ from chatlib.sent import SentMessage, SentState
 
 __all__ = ["RoomModel"]
 
-LIMIT: Final = 300
+LIMIT: Final = 200
 """Messages kept of each conversation in each pane; the oldest go first."""
 
 FRESH: Final = 10.0
@@ -53,6 +53,7 @@ class _Conversation:
 class _Pane:
     name: str
     online: bool = False
+    deaf: bool = False
     waiting: int | None = None
     open: str = ""
     conversations: dict[str, _Conversation] = field(default_factory=dict)
@@ -200,13 +201,20 @@ class RoomModel:
             pane = self._panes[self._index[name]]
             pane.answers.append((number, why))
             pane.notice = why
-            if what in pane.busy:
-                pane.busy.remove(what)
+            self.end(name, what)
 
-    def set_online(self, name: str, online: bool) -> None:
-        """Whether his inbox is being emptied."""
+    def end(self, name: str, what: str) -> None:
+        """What was begun is over."""
+        with self._lock:
+            busy = self._panes[self._index[name]].busy
+            if what in busy:
+                busy.remove(what)
+
+    def set_online(self, name: str, online: bool, *, deaf: bool = False) -> None:
+        """Whether his inbox is being emptied. deaf: other code does it, and the room sees nothing of it."""
         with self._lock:
             pane = self._panes[self._index[name]]
+            pane.deaf = deaf
             if online and not pane.online:
                 pane.waiting = None
             pane.online = online
@@ -322,7 +330,7 @@ class RoomModel:
             for address, each in pane.conversations.items()
         )
         busy = pane.busy[-1] if pane.busy else ""
-        return Pane(pane.name, pane.online, pane.waiting, pane.open, conversations, busy, pane.notice, tuple(pane.answers))
+        return Pane(pane.name, pane.online, pane.deaf, pane.waiting, pane.open, conversations, busy, pane.notice, tuple(pane.answers))
 
     def _sorted(self, address: str) -> tuple[str, ...] | None:
         members = self._members.get(address)

@@ -81,15 +81,17 @@ def status(now: Pane) -> str:
     """What somebody is doing, in a few words."""
     if now.busy:
         return f"{now.busy}…"
+    if now.deaf:
+        return "other code takes the messages"
     if now.online:
         return "online"
     return "away" if now.waiting is None else f"away: {counted(now.waiting, 'message')} in the inbox"
 
 
-def about(conversation: Conversation) -> str:
-    """Who is in it, in a few words."""
+def about(conversation: Conversation, name: str) -> str:
+    """Who is in it, in a few words, as `name` sees it."""
     if not conversation.address.startswith("#"):
-        return f"between you and {conversation.address[1:]}"
+        return f"{name} and {conversation.address[1:]}"
     if conversation.members is None:
         return "a group"
     if not conversation.members:
@@ -111,7 +113,8 @@ def pane(now: Pane, names: Sequence[str]) -> Values:
         "notice": now.notice,
         "answers": [list(answer) for answer in now.answers],
         "conversations": [
-            {"address": each.address, "unread": each.unread, "member": each.member, "about": about(each)} for each in now.conversations
+            {"address": each.address, "unread": each.unread, "member": each.member, "about": about(each, now.name)}
+            for each in now.conversations
         ],
     }
 

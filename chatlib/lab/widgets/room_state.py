@@ -51,12 +51,13 @@ class Conversation:
 class Pane:
     """What one person has in front of him now.
 
-    waiting: messages in his inbox on the broker, as far as known. busy: what is being done for him. notice: what went wrong last.
-    answers: (number of a click, why it was refused or "").
+    deaf: other code takes his messages. waiting: messages in his inbox on the broker, as far as known. busy: what is being done for
+    him. notice: what went wrong last. answers: (number of a click, why it was refused or "").
     """
 
     name: str
     online: bool
+    deaf: bool
     waiting: int | None
     open: str
     conversations: tuple[Conversation, ...]

@@ -233,7 +233,7 @@ function makePane(root, index, model, id) {
     setHidden(newest, near);
   }
 
-  let messagesNow = [], limitNow = 300;
+  let messagesNow = [], limitNow = 200;
   function draw_() {
     if (!pane) return;
     const here = pane.conversations.find((each) => each.address === open);
@@ -245,6 +245,7 @@ function makePane(root, index, model, id) {
     const busy = acts.length ? `${acts[acts.length - 1].what}…` : "";
     setText(status, busy && !pane.busy ? busy : pane.status);
     setAttr(status, "title", pane.status);
+    setClass(status, "waits", pane.waiting > 0);
     setAttr(toggle, "aria-checked", pane.online);
     setAttr(toggle, "aria-label", `${pane.name} is online`);
     setAttr(toggle, "title", pane.online ? "online: click to send away" : "away: click to bring back");

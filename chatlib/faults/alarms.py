@@ -15,7 +15,7 @@ from chatlib.errors import BrokerUnavailable, FaultError
 from chatlib.faults.fault import Fault, impossible, inflict
 from chatlib.faults.operator import HasTools, tools_of
 
-__all__ = ["disk_alarm", "memory_alarm"]
+__all__ = ["disk_alarm", "memory_alarm", "memory_cleared"]
 
 TARGET = "broker"
 ANSWER = 60.0  # seconds for rabbitmqctl, which starts a virtual machine: 1.5 s on an idle machine, many times that on a busy one
@@ -88,6 +88,11 @@ def memory_alarm(broker: Broker) -> Fault:
 def disk_alarm(broker: Broker) -> Fault:
     """Make the broker believe that its disk is full; returns when the alarm is raised. Healed and raises as `memory_alarm`."""
     return _raise(DISK, broker)
+
+
+def memory_cleared(broker: Broker) -> None:
+    """Undo a `memory_alarm` whose Fault is not at hand: the former limit is known to the node. Raises FaultError as `heal` does."""
+    _clear(MEMORY, broker, tools_of(MEMORY.name, TARGET, broker))
 
 
 def _raise(alarm: _Alarm, broker: Broker) -> Fault:

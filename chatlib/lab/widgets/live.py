@@ -99,6 +99,8 @@ class Live:
 
     def close(self) -> None:
         """Stop, and give everything back: in the notebook the last picture stays in its place."""
+        if "_life" not in vars(self):
+            return  # its __init__ failed
         with self._life:
             if self._is_closed:
                 return

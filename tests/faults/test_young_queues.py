@@ -27,6 +27,7 @@ from tests.wire import management, raw
 
 Unique = Callable[[str], str]
 COUNT = 200
+TURNS = 6  # at most
 RAW = 40  # confirmed one by one, while the queue is young
 
 
@@ -66,11 +67,16 @@ def test_everything_of_chatlib_that_was_begun_right_before_a_sigkill_survives_it
     """In the last second before the kill, on a broker that has never seen chatlib: 1 a user signs up, and gets 200 confirmed messages;
     2 a history was begun, and 200 confirmed messages are in it; 3 somebody fails at 30 messages, the first that are ever retried
     there; 4 somebody falls into the trap with pika, and his messages are confirmed, too. Kill. His are gone, ours are all there.
+
+    On a busy machine the kill may come too late for the trap (the table is on disk by then): another turn is taken.
     """
     policy = RetryPolicy(attempts=4, base=0.2, cap=0.4)
     with new_broker() as broker:
         old = is_old(broker)
-        for turn in (1, 2):
+        trap_closed = 0
+        for turn in range(1, TURNS + 1):
+            if turn > 2 and (trap_closed or not old):
+                break
             with chatlib.connect(broker, settings=Settings(retry=policy)) as chat:
                 retried: list[Event] = []
                 handled: Counter[str] = Counter()
@@ -102,7 +108,7 @@ def test_everything_of_chatlib_that_was_begun_right_before_a_sigkill_survives_it
 
                 survived = left_of(broker.url, trapped)
                 print(f"turn {turn}: of {RAW} confirmed messages in a young quorum queue {survived} survived")
-                assert survived < RAW or not old, "the trap did not close: this test shows nothing"
+                trap_closed += survived < RAW
                 bob = chat.user(name)
                 bob.go_online()
                 assert [message.content for message in bob.receive(limit=COUNT, timeout=20) if not message.ack()] == [
@@ -115,4 +121,5 @@ def test_everything_of_chatlib_that_was_begun_right_before_a_sigkill_survives_it
                 assert set(handled.values()) == {1}
                 wait_until(lambda failing=failing: all(message.receipts for message in failing), 10, "and their sender knows")
                 assert chat.reconnects >= 1
+        assert trap_closed or not old, "the trap did not close: this test shows nothing"
         broker.kill()

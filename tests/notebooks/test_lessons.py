@@ -5,12 +5,14 @@ nbval, beside this, runs each saved lesson in a kernel of its own and compares e
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
 from nbformat import NotebookNode
+from nbval.plugin import coalesce_streams
 
 from scripts import notebooks
 
@@ -18,9 +20,9 @@ SECONDS = 60 * 3  # by the course a lesson takes 60 s of machine time; here the 
 
 
 def comparable(cell: NotebookNode) -> list[Any]:
-    """What nbval would compare: text and HTML, no pictures."""
+    """What nbval would compare: text and HTML, no pictures; the pieces in which a stream came are one."""
     kept = []
-    for output in cell.outputs:
+    for output in coalesce_streams(deepcopy(cell.outputs)):
         data = output.get("data", {"name": output.get("name"), "text": output.get("text")})
         kept.append({kind: value for kind, value in data.items() if kind not in {"image/png", "application/vnd.plotly.v1+json"}})
     return kept

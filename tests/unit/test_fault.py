@@ -454,7 +454,7 @@ class TestPath:
     def test_nobody_behind_it(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
-        with Path(f"amqp://127.0.0.1:{port}") as path, client_of(path) as client, pytest.raises(ConnectionResetError):
+        with Path(f"amqp://127.0.0.1:{port}") as path, pytest.raises(ConnectionResetError), client_of(path) as client:
             client.recv(1)
 
     def test_what_makes_no_sense(self, path: Path) -> None:

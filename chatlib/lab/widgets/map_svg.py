@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, Final
@@ -11,7 +12,7 @@ from chatlib.lab.widgets.map_layout import Box
 from chatlib.lab.widgets.map_lines import Line
 from chatlib.lab.widgets.map_words import depth_words
 
-__all__ = ["FONT", "svg"]
+__all__ = ["FONT", "legal", "svg", "words_at"]
 
 FONT: Final = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
 TINTS: Final = ("#8a8f98", "#2e7d46", "#6a5acd", "#b0306a", "#17808f", "#b06a00", "#4d6b99")
@@ -34,19 +35,27 @@ def svg(
         f'<rect x="{left}" y="{top}" width="{width}" height="{height:g}" rx="8" fill="#ffffff"/>',
     ]
     if note:
-        parts.append(_text(left + 12, -MARGIN - 6, f"■ {note}", 13, RED, weight=600))
-    parts += [_text(x, 16, words, 11, SOFT, "middle") for _, x, words in frame["heads"]]
+        parts.append(words_at(left + 12, -MARGIN - 6, f"■ {note}", 13, RED, weight=600))
+    parts += [words_at(x, 16, words, 11, SOFT, "middle") for _, x, words in frame["heads"]]
     dim = ' opacity="0.45"' if note else ""
     parts += [f"<g{dim}>", *map(_line, lines), *(_box(box, figures.get(box.id, (0, 0))) for box in boxes), "</g></svg>"]
     return "".join(parts)
 
 
-def _text(x: float, y: float, text: str, size: float, colour: str, anchor: str = "start", *, weight: int = 400, halo: bool = False) -> str:
+def words_at(
+    x: float, y: float, text: str, size: float, colour: str, anchor: str = "start", *, weight: int = 400, halo: bool = False
+) -> str:
+    """Text of SVG, `anchor`ed at (x, y). halo: so that it is legible over lines. What no XML may hold is left out."""
     around = ' paint-order="stroke" stroke="#ffffff" stroke-width="3"' if halo else ""
     return (
         f'<text x="{x:g}" y="{y:g}" font-size="{size:g}" font-weight="{weight}" fill="{colour}" text-anchor="{anchor}"'
-        f' unicode-bidi="plaintext"{around}>{escape(text)}</text>'
+        f' unicode-bidi="plaintext"{around}>{escape(legal(text))}</text>'
     )
+
+
+def legal(text: str) -> str:
+    """`text` without control characters and halves of surrogate pairs."""
+    return "".join(" " if unicodedata.category(each) in ("Cc", "Cs", "Cn") else each for each in text)
 
 
 def _line(line: Line) -> str:
@@ -56,7 +65,7 @@ def _line(line: Line) -> str:
     if line.arrow:
         found += f'<path d="{_arrow(line.d)}" fill="{colour}"/>'
     if line.label:
-        found += _text(line.lx, line.ly, line.label, 10.5, SOFT, "end", halo=True)
+        found += words_at(line.lx, line.ly, line.label, 10.5, SOFT, "end", halo=True)
     return found
 
 
@@ -92,7 +101,7 @@ def _box(box: Box, figures: Sequence[float]) -> str:
     radius = box.h / 2 if box.kind in ("exchange", "pill") else 10 if is_person else 5
     dashes = f' stroke-dasharray="{dash}"' if dash else ""
     parts = [
-        f'<g transform="translate({box.x:g},{box.y:g})" data-id="{escape(box.id)}">',
+        f'<g transform="translate({box.x:g},{box.y:g})" data-id="{escape(legal(box.id))}">',
         f'<rect width="{box.w:g}" height="{box.h:g}" rx="{radius:g}" fill="{fill}" stroke="{stroke}" stroke-width="1.3"{dashes}/>',
     ]
     if is_person:
@@ -108,7 +117,7 @@ def _box(box: Box, figures: Sequence[float]) -> str:
         parts.append(f'<rect x="3" y="{box.h - 5.5:g}" width="{full:.0f}" height="3" rx="1.5" fill="{colour}"/>')
     small = box.kind == "pill"
     parts.append(
-        _text(x, 15 if sub else box.h / 2 + 4, box.label, 11 if small else 13, INK, anchor, weight=400 if small else 600)
-        + (_text(x, 28, sub, 11, INK if is_queue and busy else SOFT, anchor, weight=600 if is_queue and busy else 400) if sub else "")
+        words_at(x, 15 if sub else box.h / 2 + 4, box.label, 11 if small else 13, INK, anchor, weight=400 if small else 600)
+        + (words_at(x, 28, sub, 11, INK if is_queue and busy else SOFT, anchor, weight=600 if is_queue and busy else 400) if sub else "")
     )
     return "".join([*parts, "</g>"])

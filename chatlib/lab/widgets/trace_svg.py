@@ -8,7 +8,7 @@ from html import escape
 from typing import Final
 
 from chatlib.lab.widgets.map_layout import short
-from chatlib.lab.widgets.map_svg import FONT
+from chatlib.lab.widgets.map_svg import FONT, legal, words_at
 from chatlib.lab.widgets.trace_model import BROKER, Band, Row, Trace
 
 __all__ = ["svg"]
@@ -58,21 +58,21 @@ class _Drawing:
         self.height = y + (58 if len(trace.rows) > 24 else 18) + (22 if trace.left_out else 0)
 
     def text(self) -> str:
-        title = escape(self.trace.title)
+        title = escape(legal(self.trace.title))
         return "".join(
             [
                 f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width} {self.height:g}" width="{self.width}" '
-                f'height="{self.height:g}" style="max-width:100%;height:auto" role="img" aria-label="{escape(self.spoken())}" '
+                f'height="{self.height:g}" style="max-width:100%;height:auto" role="img" aria-label="{escape(legal(self.spoken()))}" '
                 f'font-family="{escape(FONT)}">',
                 f'<title>{title}</title><rect width="{self.width}" height="{self.height:g}" rx="8" fill="#ffffff"/>',
-                _text(16, 26, short(self.trace.title, self.width // 8), 15, INK, weight=600),
+                words_at(16, 26, short(self.trace.title, self.width // 8), 15, INK, weight=600),
                 *map(self.band, self.trace.bands),
                 *self.lifelines(),
                 *map(self.wait, self.trace.bands),
                 *(self.row(row, y) for row, y in zip(self.trace.rows, self.y, strict=True)),
                 *self.heads(TOP - 42),
                 *(self.heads(self.bottom + 2) if len(self.trace.rows) > 24 else ()),
-                _text(16, self.height - 12, f"not shown: {self.trace.left_out}", 11.5, SOFT) if self.trace.left_out else "",
+                words_at(16, self.height - 12, f"not shown: {self.trace.left_out}", 11.5, SOFT) if self.trace.left_out else "",
                 "</svg>",
             ]
         )
@@ -92,7 +92,7 @@ class _Drawing:
                 f'<rect x="{x - wide / 2:g}" y="{y:g}" width="{wide:g}" height="28" rx="{radius}" fill="{fill}" '
                 f'stroke="{stroke}" stroke-width="1.3"/>'
             )
-            yield _text(x, y + 18.5, short(name, int(wide / 8)), 13, INK, "middle", weight=600)
+            yield words_at(x, y + 18.5, short(name, int(wide / 8)), 13, INK, "middle", weight=600)
 
     def lifelines(self) -> Iterable[str]:
         """Solid where something happens, broken where nothing does."""
@@ -130,24 +130,24 @@ class _Drawing:
         )
 
     def row(self, row: Row, y: float) -> str:
-        parts = [_text(LEFT - 18, y + 4, f"{row.at:.3f} s".replace("-", "−"), 11, SOFT, "end")]
+        parts = [words_at(LEFT - 18, y + 4, f"{row.at:.3f} s".replace("-", "−"), 11, SOFT, "end")]
         if row.gap:
-            parts.append(_text(LEFT - 18, y - (STEP + BREAK) / 2 + 4, f"⋮ {_seconds(row.gap)} later", 11, INK, "end", weight=600))
+            parts.append(words_at(LEFT - 18, y - (STEP + BREAK) / 2 + 4, f"⋮ {_seconds(row.gap)} later", 11, INK, "end", weight=600))
         if row.kind in ("fault", "link"):
             colour = RED if row.kind == "fault" else AMBER
             mark = "■" if row.kind == "fault" else "◇"
-            parts.append(_text(LEFT, y + 4, f"{mark} {short(row.words, self.width // 8)}", 12, colour, weight=600, halo=True))
+            parts.append(words_at(LEFT, y + 4, f"{mark} {short(row.words, self.width // 8)}", 12, colour, weight=600, halo=True))
             return "".join(parts)
         start = self.x.get(row.start)
         if start is None:  # somebody who has no lifeline
-            return "".join([*parts, _text(LEFT, y + 4, f"{row.start} {row.words}", 12, SOFT)])
+            return "".join([*parts, words_at(LEFT, y + 4, f"{row.start} {row.words}", 12, SOFT)])
         return "".join([*parts, self.arrow(row, start, self.x[row.end], y) if row.end in self.x else self.note(row, start, y)])
 
     def note(self, row: Row, x: float, y: float) -> str:
         colour, _, mark = LOOKS[row.kind]
         sign = f'<circle cx="{x:g}" cy="{y:g}" r="4" fill="{colour}"/>' if mark == "●" else _sign(x, y, mark, colour)
         room = self.width - x - 16 if row.start == self.trace.lifelines[-1] else self.width - x - 24
-        return sign + _text(x + 12, y + 4, short(row.words, int(room / 6.4)), 12, colour, halo=True)
+        return sign + words_at(x + 12, y + 4, short(row.words, int(room / 6.4)), 12, colour, halo=True)
 
     def arrow(self, row: Row, start: float, end: float, y: float) -> str:
         colour, dash, mark = LOOKS[row.kind]
@@ -169,7 +169,7 @@ class _Drawing:
         else:
             anchor = "middle"
         above = y0 + (y1 - y0) * (near - start) / (end - start) - 4.5
-        parts.append(_text(near, above, text, 12, colour, anchor, halo=True))
+        parts.append(words_at(near, above, text, 12, colour, anchor, halo=True))
         return "".join(parts)
 
 
@@ -186,12 +186,4 @@ def _sign(x: float, y: float, mark: str, colour: str) -> str:
     return (
         f'<circle cx="{x:g}" cy="{y:g}" r="7.5" fill="#ffffff" stroke="{colour}" stroke-width="1.3"/>'
         f'<text x="{x:g}" y="{y + 4:g}" font-size="11" font-weight="700" fill="{colour}" text-anchor="middle">{mark}</text>'
-    )
-
-
-def _text(x: float, y: float, text: str, size: float, colour: str, anchor: str = "start", *, weight: int = 400, halo: bool = False) -> str:
-    around = ' paint-order="stroke" stroke="#ffffff" stroke-width="3" stroke-opacity="0.85"' if halo else ""
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size:g}" font-weight="{weight}" fill="{colour}" text-anchor="{anchor}"'
-        f' unicode-bidi="plaintext"{around}>{escape(text)}</text>'
     )

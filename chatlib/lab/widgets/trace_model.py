@@ -15,7 +15,7 @@ from chatlib.messages import RECEIVE_MESSAGE
 
 __all__ = ["BROKER", "Band", "Row", "Trace", "message_ids", "trace_of", "trace_run"]
 
-BROKER: Final = "broker"
+BROKER: Final = "the broker"  # no user can be called so, for the space
 GAP: Final = 0.25  # seconds without an event that are shown as a gap
 PEOPLE: Final = 8  # lifelines of users
 ROWS: Final = 120
@@ -204,8 +204,8 @@ def _lifelines(mine: Sequence[Event], senders: Mapping[str, str]) -> tuple[tuple
     for event in mine:
         if (name := _actor(event, senders)) and name not in left:
             people[name] = people.get(name, 0) + 1
-        to = "" if _is_receipt(event) else str(event.get("to") or "")
-        if to.startswith("@") and to[1:] not in left:
+        to = str(event.get("to") or "") if event["hop"] in BY_SENDER and not _is_receipt(event) else ""
+        if to.startswith("@") and to[1:] and to[1:] not in left:
             people.setdefault(to[1:], 1)  # he has a lifeline, even if nothing ever reached him
     if not people and len(left) > 1:
         left, people = left[: (len(left) + 1) // 2], dict.fromkeys(left[(len(left) + 1) // 2 :], 1)

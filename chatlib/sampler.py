@@ -47,7 +47,7 @@ COLUMNS: Final[Mapping[str, Column]] = {
     "ack_rate": number("ack_rate"),
     "age": number("age"),
 }
-"""at: Unix seconds when the broker was asked. up: whether it answered; if not, the numbers are NaN. ready and unacked are exact;
+"""at: Unix seconds when the broker was asked. queue: "" in a sample that found none. up: whether it answered; if not, the numbers are NaN. ready and unacked are exact;
 consumers and the rates (a second) are as old as `age` says, in seconds, and NaN where the broker does not count."""
 
 FAULTS: Final[Mapping[str, Column]] = {"name": text("name"), "target": text("target"), "began": number("began"), "ended": number("ended")}
@@ -225,6 +225,8 @@ class Sampler:
             for kind, total in row(counted.get(name, {}), COUNTERS).items():
                 figures[kind] = self._meters[name][kind].look(now, nothing if math.isnan(total) else total, interval, self._period)
             self._rows.append(self._row(at, name, up=True, **figures))
+        if not names:  # it answered, and that is to be seen
+            self._rows.append(self._row(at, "", up=True))
 
     @staticmethod
     def _row(at: float, queue: str, *, up: bool, **figures: float) -> dict[str, Any]:

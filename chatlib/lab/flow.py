@@ -83,6 +83,7 @@ def flow_figure(
             _line(figure, tracks.rates[which], zero, name=name, colour=colour, dash=dash, yaxis="y2")
         if consumers:
             _line(figure, tracks.consumers, zero, name="consumers", colour=CONSUMERS, yaxis="y3")
+            figure.update_layout(yaxis3={"range": [0, max(2.0, 1.1 * tracks.consumers.peak())]})
     shade(figure, [span for span in faults if span[2] is None or span[2] > zero], zero, end)
     figure.update_xaxes(range=[0, end])
     return figure

@@ -134,6 +134,7 @@ class Tracks:
             self._gap_everywhere(at)
             return
         self.away_since = None
+        rows = [row for row in rows if row["queue"]]  # without a name: there are no queues
         seen = tuple(row["queue"] for row in rows)
         if seen != self.present:
             self._gap(set(self.present) - set(seen), at)
@@ -143,7 +144,7 @@ class Tracks:
             track.ready.add(at, row["ready"])
             track.unacked.add(at, row["unacked"])
             track.moved.add(at, total(row[name] for name in RATES[:2]))
-        age = rows[0]["age"]
+        age = rows[0]["age"] if rows else 0.0
         counted = at if math.isnan(age) else at - age  # when the broker counted, not when it was asked
         for name, line in self.rates.items():
             line.add(counted, total(row[name] for row in rows))

@@ -70,7 +70,7 @@ def view_of(
             points(tracks.consumers),
         )
     depth, rates = lines[: 2 * len(places)], lines[2 * len(places) : -1]
-    heights = (top(_highest(depth), tops[0], log=log), top(_highest(rates), tops[1]), top(_highest(lines[-1:]), tops[2]))
+    heights = (top(_highest(depth), tops[0], log=log), top(_highest(rates), tops[1]), top(_highest(lines[-1:]), tops[2], least=2))
     begun = [(name, began, ended if ended is None or ended <= now else None) for name, began, ended in faults if began <= now]
     marks = placed(begun, zero, begin, end, now=now)
     return View(tuple(places), lines, (begin, end), heights, tuple(marks))
@@ -85,15 +85,14 @@ def axis(elapsed: float, length: float) -> tuple[float, float]:
     return end - length, end
 
 
-def top(highest: float, last: float, *, log: bool = False) -> float:
-    """How high a panel is for these values: round numbers, and lower than the last only if it was far too high."""
+def top(highest: float, last: float, *, least: float = 5.0, log: bool = False) -> float:
+    """How high a panel is for these values: round numbers, at least `least`, and lower than the last only if it was far too high."""
     if log:
         wanted = max(1.05, math.ceil((highest + 0.05) * 2) / 2)
         return last if wanted <= last <= wanted + 1 else wanted
-    least = max(highest * 1.05, 1.0)
-    power = 10 ** math.floor(math.log10(least))
-    wanted = next(step * power for step in (1, 2, 3, 5, 10) if step * power >= least)
-    wanted = max(wanted, 5.0) if least > 1.05 else 1.2
+    needed = max(highest * 1.05, least)
+    power = 10 ** math.floor(math.log10(needed))
+    wanted = next(step * power for step in (1, 2, 3, 5, 10) if step * power >= needed)
     return last if wanted <= last <= 3 * wanted else wanted
 
 

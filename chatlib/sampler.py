@@ -47,7 +47,8 @@ COLUMNS: Final[Mapping[str, Column]] = {
     "ack_rate": number("ack_rate"),
     "age": number("age"),
 }
-"""at: Unix seconds when the broker was asked. queue: "" in a sample that found none. up: whether it answered; if not, the numbers are NaN. ready and unacked are exact;
+"""at: Unix seconds when the broker was asked. queue: "" in a sample that found none. up: whether it answered; if not, the numbers
+are NaN. ready and unacked are exact;
 consumers and the rates (a second) are as old as `age` says, in seconds, and NaN where the broker does not count."""
 
 FAULTS: Final[Mapping[str, Column]] = {"name": text("name"), "target": text("target"), "began": number("began"), "ended": number("ended")}

@@ -106,6 +106,7 @@ class BrokerModel:
         self._nodes: tuple[Any, ...] = ()
         self._done = 0  # actions
         self._faults: dict[str, list[Fault]] = {}
+        self._begun: dict[str, float] = {}  # faults made elsewhere, by what is said of them
         self._acting: set[int] = set()  # threads that do what the panel was asked for: their faults are told as actions
         self._clients: dict[str, Management] = {}
         self._next: dict[str, float] = {}
@@ -316,7 +317,11 @@ class BrokerModel:
         if threading.get_ident() in self._acting:
             return
         what = str(event["name"]).replace("_", " ") + (f" of {event['target']}" if event["target"] else "")
-        self._say("fault", f"{what} {'began' if event['hop'] == FAULT_BEGAN else 'is over'}")
+        if event["hop"] == FAULT_BEGAN:
+            self._begun[what] = event["at"]
+            self._say("fault", what)
+        elif event["at"] != self._begun.get(what):  # what leaves nothing to heal is over as soon as it begins
+            self._say("fault", f"{what} is over")
 
     def _say(self, kind: str, text: str) -> None:
         with self._lock:

@@ -9,6 +9,7 @@
       BrokerUnavailable          definite: nothing left this process
         AccessRefused            definite: wrong password, virtual host or permission
         UnknownHost              definite: the host name in the URL does not resolve
+        NoAnswer                 INDEFINITE: asked, and no answer in time; it may be done yet, and asking again is safe
       BrokerStartFailed          definite: a broker of ours did not come up; carries its log lines
         BrokerNotInstalled       definite: no RabbitMQ, Erlang or Docker where one is needed
       BrokerNotOurs              definite: asked to start, stop or kill a broker that somebody else runs
@@ -58,6 +59,7 @@ __all__ = [
     "InvalidName",
     "ManagementError",
     "ManagementUnreachable",
+    "NoAnswer",
     "OutboxDamaged",
     "OutboxError",
     "OutboxFull",
@@ -111,6 +113,12 @@ class AccessRefused(BrokerUnavailable):
 
 class UnknownHost(BrokerUnavailable):
     """The host name in the URL does not resolve to an address."""
+
+
+class NoAnswer(BrokerUnavailable):
+    """The broker was asked for something (a sign-up, a join) and did not answer in time. It may do it yet; asking again is safe."""
+
+    definite = False
 
 
 class BrokerStartFailed(ChatError):

@@ -23,7 +23,7 @@ from typing import Any
 from chatlib.admin import Admin, Request
 from chatlib.connection import Channel, IOThread
 from chatlib.envelope import Delivery, Outgoing
-from chatlib.errors import AccessRefused, BrokerUnavailable, ChatClosed, ChatError, TopologyMismatch, UnknownHost
+from chatlib.errors import AccessRefused, BrokerUnavailable, ChatClosed, ChatError, NoAnswer, TopologyMismatch, UnknownHost
 from chatlib.events import Events
 from chatlib.pair import Pair
 from chatlib.publisher import Publisher
@@ -209,7 +209,7 @@ class Link:
             return request.future.result(self._settings.request_timeout)
         except FutureTimeout:
             request.future.cancel()
-            raise BrokerUnavailable(
+            raise NoAnswer(
                 f"no answer from {masked(self.url)} within {self._settings.request_timeout:g} s (the link is {self.state.value}): "
                 "start the broker, or raise Settings.request_timeout"
             ) from None

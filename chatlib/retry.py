@@ -75,8 +75,11 @@ class RetryPolicy:
     jitter: bool = True
 
     def __post_init__(self) -> None:
-        if self.attempts < 1:
-            raise ValueError(f"RetryPolicy.attempts counts the first delivery, so it is at least 1, got {self.attempts}")
+        attempts: object = self.attempts  # whatever was given
+        if not isinstance(attempts, int) or attempts < 1:
+            raise ValueError(f"RetryPolicy.attempts counts the first delivery: a whole number, at least 1, got {self.attempts!r}")
+        if self.total_time is not None and not self.total_time > 0:
+            raise ValueError(f"RetryPolicy.total_time is more than 0 seconds, or None, got {self.total_time!r}")
         if not (0 < self.base <= self.cap and self.factor >= 1 and 0 <= self.min_delay <= self.cap):
             raise ValueError(f"RetryPolicy needs 0 < base <= cap, factor >= 1 and 0 <= min_delay <= cap, got {self}")
 

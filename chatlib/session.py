@@ -16,7 +16,7 @@ from typing import Any
 
 from chatlib.connection import Channel, IOThread
 from chatlib.envelope import Delivery
-from chatlib.errors import BrokerUnavailable, ChatError
+from chatlib.errors import BrokerUnavailable, ChatError, NoAnswer
 
 __all__ = ["Session"]
 
@@ -26,7 +26,7 @@ _PATIENCE = 2.0  # seconds for the broker to say that the channel is closed; wit
 
 class Session:
     """Made by `Link.session`; a context manager. Every method raises ChatError when the broker refuses or the connection is lost,
-    and BrokerUnavailable after `timeout` seconds without an answer.
+    and NoAnswer after `timeout` seconds without an answer.
     """
 
     def __init__(self, io: IOThread, timeout: float) -> None:
@@ -114,7 +114,7 @@ class Session:
         try:
             return answer.result(self._timeout)
         except FutureTimeout:
-            raise BrokerUnavailable(f"the broker did not answer within {self._timeout:g} s") from None
+            raise NoAnswer(f"the broker did not answer within {self._timeout:g} s") from None
 
     def close(self) -> None:
         """Close the channel; what `get` took and nobody acked is back in its queue when this returns. Idempotent."""

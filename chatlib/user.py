@@ -120,7 +120,10 @@ class ChatUser:
         pause_after: after that many failures in a row, of whatever messages, leave the inbox alone for `pause_for` seconds,
         instead of using up the attempts of every message while something that all of them need is down; then one message is
         tried, and another failure pauses again (a circuit breaker at the consumer). None: never.
+        Raises TypeError for what cannot be called, ValueError for pause_after below 1.
         """
+        if handler is not None and not callable(handler):
+            raise TypeError(f"on_message takes a function that is called with each message, or None to remove it, got {handler!r}")
         if pause_after is not None and pause_after < 1:
             raise ValueError(f"pause_after counts failures in a row, so it is at least 1, got {pause_after}")
         with self._lock:

@@ -44,6 +44,10 @@ class Audience:
         """It has changed."""
         self._known.pop(group, None)
 
+    def ask_again(self) -> None:
+        """A broker that did not answer may be back."""
+        self._not_before = 0.0
+
     def find(self, own: Own, found: Callable[[Own], None]) -> None:
         """Set `own.audience`, where anybody can tell, and call `found(own)`: later, on another thread."""
         self._wanted.put((own, found))

@@ -204,7 +204,16 @@ class Client:
             self._tell(f"the broker takes no messages for now ({reason}). What you type is kept and sent when it does")
         elif state is LinkState.CONNECTED:
             self._tell("connected again" if before is LinkState.RECOVERING else "the broker takes messages again")
+            self._count_again()
         self._screen.refresh()
+
+    def _count_again(self) -> None:
+        """Of what was said while the broker was away nobody could tell for how many it is."""
+        self._audience.ask_again()
+        with self._lock:
+            unknown = [own for own in self._sent if own.sent.to.startswith("#") and own.audience is None]
+        for own in unknown:
+            self._audience.find(own, self._screen.changed)
 
     def _tell(self, text: str) -> None:
         self._screen.post([Note(text)])

@@ -249,6 +249,17 @@ def test_settings_that_would_fail_later_fail_at_once(wrong: dict[str, Any]) -> N
         Settings(**wrong)
 
 
+@pytest.mark.parametrize("wrong", [{"attempts": 2.5}, {"attempts": 0}, {"total_time": 0}, {"total_time": float("nan")}], ids=str)
+def test_a_retry_policy_that_makes_no_sense(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        RetryPolicy(**wrong)
+
+
+def test_a_handler_that_is_none(chat: Chat, unique: Unique) -> None:
+    with pytest.raises(TypeError, match="on_message takes a function"):
+        chat.user(unique("ann")).on_message(5)  # type: ignore[arg-type]
+
+
 def test_for_ever_is_a_timeout(chat: Chat, unique: Unique) -> None:
     ann = chat.user(unique("ann"))
     ann.send(ann.address, "hello").wait(float("inf"))

@@ -161,9 +161,9 @@ class TopologyMap(Live, anywidget.AnyWidget):
         }
 
     def _worth(self, queue: str) -> tuple[float, float]:
-        """The least and the most that this queue had to do lately."""
+        """The least and the most that this queue had to do lately; of idle ones those that nobody consumes are folded first."""
         found = [sum(each.get(queue, (0.0, 0.0))) for each in self._lately]
-        return (min(found), max(found)) if found else (0.0, 0.0)
+        return min(found, default=0.0), max(found, default=0.0) + (0.25 if self._scene.consumers(queue) else 0.0)
 
     def _put(self, **traits: Any) -> None:
         """Write what differs: each trait that is written is sent."""

@@ -132,7 +132,7 @@ def photographed(page: str) -> str:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
         tab = browser.new_page(viewport={"width": 800, "height": 600}, device_scale_factor=1.5)
         tab.set_content(f'<body style="margin:0;background:#fff">{page}</body>')
-        picture = tab.locator(f".{STILL}").screenshot()
+        picture = tab.locator(f".{STILL}").first.screenshot()
         browser.close()
     return base64.b64encode(picture).decode()
 

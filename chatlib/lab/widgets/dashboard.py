@@ -1,0 +1,89 @@
+"""Room, map, chart and panel of one broker, arranged on one page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import ipywidgets
+import traitlets
+
+from chatlib.brokers.base import Broker
+from chatlib.chat import Chat
+from chatlib.lab.widgets import assets
+from chatlib.lab.widgets.broker_panel import BrokerPanel
+from chatlib.lab.widgets.live import Live
+from chatlib.lab.widgets.queue_chart import QueueChart
+from chatlib.lab.widgets.room import Room
+from chatlib.lab.widgets.topology_map import TopologyMap
+from chatlib.monitor import Monitor
+from chatlib.names import inbox_queue
+
+__all__ = ["Dashboard"]
+
+COLUMN: Final = "540px"  # a page of less than two of them shows all below each other
+
+
+class Dashboard(Live, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
+    """Everything to run a chat and to break its broker, in one place: `panel`, `room`, `map` and `chart`, each a widget of its own.
+
+    users, groups: as `Room` takes them. queues: of the chart; None: the inboxes of `users`. Closed, it closes all four.
+    """
+
+    error = traitlets.Unicode("")
+    hz = 0.5  # it has nothing to do itself
+
+    def __init__(
+        self,
+        broker: Broker,
+        chat: Chat,
+        users: Sequence[str],
+        groups: Iterable[str] | Mapping[str, Sequence[str]] = (),
+        *,
+        queues: Iterable[str] | None = None,
+    ) -> None:
+        self._monitor = Monitor(broker)
+        self.panel = BrokerPanel(broker)
+        self.room = Room(chat, users, groups)
+        self.map = TopologyMap(self._monitor, chat)
+        self.chart = QueueChart(self._monitor, [inbox_queue(user) for user in users] if queues is None else queues)
+        below = ipywidgets.GridBox(
+            [self.map, self.chart],
+            layout={"grid_template_columns": f"repeat(auto-fit, minmax(min({COLUMN}, 100%), 1fr))", "grid_gap": "8px"},
+        )
+        super().__init__([self.panel, self.room, below])
+        self._begin()
+
+    @property
+    def parts(self) -> tuple[Live, ...]:
+        """The widgets, from above to below."""
+        return self.panel, self.room, self.map, self.chart
+
+    def stop(self) -> None:
+        """Leave all four as they are from now on."""
+        for part in self.parts:
+            part.stop()
+        super().stop()
+
+    def start(self) -> Dashboard:
+        """Keep all four up to date."""
+        super().start()
+        for part in self.parts:
+            part.start()
+        return self
+
+    def still(self) -> dict[str, Any]:
+        """The pictures of panel, room and map, below each other; the chart has one of its own (`chart.figure()`)."""
+        pictures = [part.still().get("text/html", "") for part in (self.panel, self.room, self.map)]
+        return assets.still("".join(pictures), width=1100, title="Dashboard")
+
+    def _look(self) -> None:
+        """The parts look for themselves."""
+
+    def _show_error(self, text: str) -> None:
+        self.error = text
+
+    def _end(self) -> None:
+        for part in self.parts:
+            part.close()
+        self._monitor.close()

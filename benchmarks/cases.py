@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 __all__ = ["CASES", "Case", "Contestant", "Goal", "chosen"]
 
-Kind = Literal["publish", "receive", "latency", "fanout", "recovery", "signup", "memory"]
+Kind = Literal["publish", "receive", "latency", "fanout", "recovery", "signup", "memory", "lab"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """metrics: name -> unit, the first is the one that is drawn. count: messages or users a round, full and quick.
+    """metrics: name -> unit, the first is the one that is drawn. count: messages, users or seconds a round, full and quick.
     limit: a bound on the first metric of chatlib itself, instead of a ratio."""
 
     name: str
@@ -228,7 +228,26 @@ MEMORY = Case(
     goals=(Goal("chatlib", "pika blocking", "broker"), Goal("chatlib", "pika blocking", "client")),
 )
 
-CASES = (PUBLISH, RECEIVE, LATENCY, _fanout(10, 2_000, 300), _fanout(100, 200, 30), _fanout(1000, 20, 3), RECOVERY, MEMORY, SIGNUP)
+LAB = Case(
+    "lab",
+    "lab",
+    "Live widgets",
+    "Processor time of the Jupyter kernel that shows them, with 50 queues (and chatlib's own, some 20), 4 samples a second, and 20 messages "
+    "a second on their way into them.",
+    {"kernel CPU": "% of a core"},
+    higher_is_better=False,
+    count=30,
+    quick_count=5,
+    contestants=(
+        Contestant("chatlib", "lab_cpu", {"widgets": ["chart", "map"]}, note="queue chart and topology map"),
+        Contestant("the chart", "lab_cpu", {"widgets": ["chart"]}),
+        Contestant("the map", "lab_cpu", {"widgets": ["map"]}),
+        Contestant("no widget", "lab_cpu", {"widgets": []}, note="an idle kernel"),
+    ),
+    limit=10.0,
+)
+
+CASES = (PUBLISH, RECEIVE, LATENCY, _fanout(10, 2_000, 300), _fanout(100, 200, 30), _fanout(1000, 20, 3), RECOVERY, LAB, MEMORY, SIGNUP)
 """In the order of a run: what fills the node comes last."""
 
 

@@ -57,6 +57,8 @@ class Bench:
                 return self._signup(contestant, name, count)
             if case.kind == "memory":
                 return self._memory(contestant, name, count)
+            if case.kind == "lab":
+                return self._lab(contestant, name, count)
             raise ValueError(f"{case.kind} is measured for all contestants at once")
 
     def prepare(self, case: Case) -> None:
@@ -168,6 +170,16 @@ class Bench:
             process.answer()
         self._forget(users)
         return {"broker": (after - before) / count / 1024, "client": result["bytes"] / count / 1024}
+
+    def _lab(self, contestant: Contestant, name: str, seconds: int) -> Metrics:
+        from benchmarks import lab_cpu  # late: it needs the extra "lab"
+
+        users = [f"{name}-{number}" for number in range(lab_cpu.USERS)]
+        self.node.add_users(users)
+        try:
+            return {"kernel CPU": lab_cpu.cpu(self.node, contestant.options["widgets"], seconds, users)}
+        finally:
+            self._forget(users)
 
     def recovery(self, contestants: Sequence[Contestant], number: int) -> tuple[dict[str, Metrics], list[str]]:
         """Kill the broker once, for all contestants. Return the seconds of each, under `NODE` those that the port was closed,

@@ -27,15 +27,19 @@ class Verdict:
     def text(self) -> str:
         """What was compared, and what was demanded."""
         if self.goal is None:
-            return f"{self.case.title}: chatlib, at most {show(self.case.limit or 0)} s"
+            return f"{self.case.title}: chatlib, at most {self._limit}"
         metric = f", {self.goal.metric}" if len(self.case.metrics) > 1 else ""
         return f"{self.case.title}{metric}: {self.goal.of} to {self.goal.to}{f' ({self.goal.source})' if self.goal.source else ''}"
+
+    @property
+    def _limit(self) -> str:
+        return f"{show(self.case.limit or 0)} {next(iter(self.case.metrics.values()))}"
 
     @property
     def demanded(self) -> str:
         """What was demanded, in words of a table."""
         if self.goal is None:
-            return f"≤ {show(self.case.limit or 0)} s"
+            return f"≤ {self._limit}"
         if self.goal.at_least is not None:
             return f"≥ {show(self.goal.at_least)}"
         return f"≤ {show(self.goal.at_most)}" if self.goal.at_most is not None else ""
@@ -100,7 +104,7 @@ def _goals(document: Mapping[str, Any], cases: Sequence[Case]) -> str:
         for case in cases
         for verdict in verdicts(case, document["cases"][case.name])
     ]
-    return _rows(["figure", "demanded", "ratio (or s)", "reached"], rows)
+    return _rows(["figure", "demanded", "ratio (or value)", "reached"], rows)
 
 
 def _table(case: Case, samples: Samples) -> str:

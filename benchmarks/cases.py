@@ -232,8 +232,8 @@ LAB = Case(
     "lab",
     "lab",
     "Live widgets",
-    "Processor time of the Jupyter kernel that shows them, with 50 queues (and chatlib's own, some 20), 4 samples a second, and 20 messages "
-    "a second on their way into them.",
+    "Processor time of the Jupyter kernel that shows them, with 50 queues (and chatlib's own, some 20), 4 samples a second, and 20 "
+    "messages a second on their way into them.",
     {"kernel CPU": "% of a core"},
     higher_is_better=False,
     count=30,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -43,7 +44,7 @@ def cpu(node: Node, widgets: Sequence[str], seconds: float, users: Sequence[str]
 
     users: who get messages meanwhile. The browser's own work is not counted, and neither is what it answers.
     """
-    manager, client = start_new_kernel(startup_timeout=STARTED)
+    manager, client = start_new_kernel(startup_timeout=STARTED, stderr=subprocess.DEVNULL)
     try:
         where = node.broker
         code = [SET_UP.format(url=where.url, management_url=where.management_url), *(WIDGETS[name] for name in widgets)]

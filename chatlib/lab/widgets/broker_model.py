@@ -170,7 +170,7 @@ class BrokerModel:
         running = next((key for key in reversed(self._parts) if self._parts[key].state in (BrokerState.RUNNING.value, ALARM)), None)
         if running is None or not self._due("alarms", ALARMS):
             return
-        broker = self._of(running)
+        broker, before = self._of(running), self._done
         try:
             url = broker.management_url
             if url not in self._clients:
@@ -182,6 +182,8 @@ class BrokerModel:
         for each in listed if isinstance(listed, list) else []:
             alarms.setdefault(str(found(each, "node")), set()).add(str(found(each, "resource") or "unknown"))
         with self._lock:
+            if self._done != before:
+                return  # an alarm was raised or cleared meanwhile
             for key, part in list(self._parts.items()):
                 name = getattr(self._of(key), "node_name", None)
                 its = alarms.get(name, set()) if name else set().union(*alarms.values())

@@ -39,7 +39,7 @@ HEADS: Final = {
 SIDES: Final = {  # words, and how far down
     "receipts": ("receipts", TOP),
     "dead": ("dead letters", TOP + LANE),
-    "again": ("retries come back", TOP + 2 * LANE - PILL - 6),  # it has no exchange
+    "again": ("retries return", TOP + 2 * LANE - PILL - 6),  # it has no exchange
     "wait": ("retries wait", TOP + 2 * LANE + HIGH + 26),
 }
 MOST: Final = {"sender": 8, "exchange": 5, "hub": 8}  # places in these columns
@@ -171,7 +171,7 @@ def _at(kind: str, place: float, pitch: float = PITCH) -> tuple[float, float, fl
 
 def _senders(places: Places) -> Iterable[Box]:
     for name, place in places.sender.items():
-        yield Box(f"s:{name}", "sender", *_at("sender", place), short(name, 10))
+        yield Box(f"s:{name}", "sender", *_at("sender", place), short(name, 8))
 
 
 def _exchanges(places: Places, scene: Scene) -> Iterable[Box]:
@@ -197,7 +197,7 @@ def _hubs(places: Places, scene: Scene) -> Iterable[Box]:
 def _rows(places: Places, scene: Scene) -> Iterable[Box]:
     for name, place in places.queue.items():
         part = "inbox" if name in scene.users else "history" if name.startswith("history.") else "queue"
-        yield Box(f"q:{name}", "queue", *_at("queue", place), short(label_of(name, scene.users), 20), state=part)
+        yield Box(f"q:{name}", "queue", *_at("queue", place), short(label_of(name, scene.users), 17), state=part)
         if part != "history":
             yield _consumer(scene, name, place)
     folded = folded_of(scene, places)
@@ -215,9 +215,9 @@ def _consumer(scene: Scene, name: str, place: int) -> Box:
     count = scene.consumers(name)
     times = f" ×{count}" if count > 1 else ""
     if name in scene.users:
-        words = (short(scene.users[name], 11), f"online{times}" if count else "offline")
+        words = (short(scene.users[name], 9), f"online{times}" if count else "offline")
     else:
-        words = (f"{count} consumer{'s' if count > 1 else ''}", "") if count else ("nobody", "no consumer")
+        words = ("consumers" if count > 1 else "consumer", f"{count} connected") if count else ("nobody", "no consumer")
     return Box(f"u:{name}", "consumer", *_at("consumer", place), *words, "online" if count else "offline")
 
 

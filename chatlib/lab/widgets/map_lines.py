@@ -109,7 +109,7 @@ def _bindings(scene: Scene, boxes: Mapping[str, Box]) -> Iterable[Line]:
         if source is None or box is None:
             continue
         key = unescape(binding.key) if binding.source == USERS.name else binding.key
-        label = "" if box.kind == "more" else short(key, 14)
+        label = "" if box.kind == "more" else short(key, 9)
         x, y = box.left
         yield Line(f"{source.id}>{box.id}", "binding", _curve(source.right, box.left), (source.id, box.id), label, x - 12, y - 4)
 

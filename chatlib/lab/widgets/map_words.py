@@ -35,13 +35,18 @@ SIDE_STORY: Final = {
 def depth_words(first: float, second: float, box: Box | None = None) -> str:
     """How full a queue is (ready, unacked), or what somebody has sent (messages, not confirmed). Of a stream nothing is ever taken out."""
     if box is not None and box.kind == "sender":
-        return f"{second:,.0f} pending" if second else f"{first:,.0f} sent"
+        return f"{_round(second)} pending" if second else f"{_round(first)} sent"
     if box is not None and box.state == "history":
-        return f"{first:,.0f} kept"
-    words = [f"{first:,.0f} ready"] if first else []
+        return f"{_round(first)} kept"
+    words = [f"{_round(first)} ready"] if first else []
     if second:
-        words.append(f"{second:,.0f} unacked")
+        words.append(f"{_round(second)} unacked")
     return " · ".join(words) or "empty"
+
+
+def _round(number: float) -> str:
+    """As much of a number as fits into a box."""
+    return f"{number / 1000:,.1f}k" if number >= 10_000 else f"{number:,.0f}"
 
 
 def figures_of(scene: Scene, boxes: Mapping[str, Box], found: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:

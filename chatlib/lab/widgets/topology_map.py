@@ -25,6 +25,7 @@ __all__ = ["TopologyMap"]
 TIMEOUT: Final = 1.5  # seconds for one answer: a frozen broker never gives it
 EVERY: Final = 1.0  # seconds between two looks at what exists
 LATELY: Final = 2.0  # seconds: what a queue had to do in them decides which are drawn
+HERE: Final = 4.0  # whoever is online is not folded for the sake of a few messages elsewhere
 GONE: Final = "The broker does not answer: this is what was there last."
 WAITING: Final = "The broker has not answered yet."
 
@@ -76,6 +77,7 @@ class TopologyMap(Live, anywidget.AnyWidget):
         self._everything = everything
         self._management: Management | None = None
         self._address: str | None = None  # of the management API, where it may change
+        self._lost = False  # there was no answer to the last question
         self._traffic = Traffic()
         sources = [] if chat is None else list(chat) if isinstance(chat, Iterable) else [chat]
         self._with_senders = bool(sources)
@@ -99,9 +101,9 @@ class TopologyMap(Live, anywidget.AnyWidget):
                 self._structure(read_structure(management))
         except ChatError:
             self._due = 0.0  # look at everything as soon as it is back
-            note = GONE if self._depths else WAITING
+            self._lost, note = True, GONE if self._depths else WAITING
         else:
-            self._depths, note = depths, ""
+            self._lost, self._depths, note = False, depths, ""
             self._lately.append(depths)
         self._draw()
         self._put(note=note, figures=map_words.figures_of(self._scene, self._boxes, self._depths) | self._traffic.figures())
@@ -110,12 +112,13 @@ class TopologyMap(Live, anywidget.AnyWidget):
             self.send({"type": "fly", "flights": [each.trait() for each in flights]})
 
     def _client(self) -> Management:
-        """The client of the management API; a new one where it is at another address now, as that of a cluster whose node fell."""
-        url = None if isinstance(self._target, str) else self._target.management_url.rstrip("/")
-        if self._management is None or (url is not None and url != self._address):
-            if self._management is not None:
-                self._management.close()
-            self._management, self._address = client_of(self._target, TIMEOUT), url
+        """The client of the management API. After a failure it may be at another address: that of a cluster whose node fell."""
+        if self._management is None or self._lost:
+            address = None if isinstance(self._target, str) else self._target.management_url
+            if self._management is None or address != self._address:
+                if self._management is not None:
+                    self._management.close()
+                self._management, self._address = client_of(self._target, TIMEOUT), address
         return self._management
 
     def _is_due(self, depths: Mapping[str, object]) -> bool:
@@ -161,9 +164,9 @@ class TopologyMap(Live, anywidget.AnyWidget):
         }
 
     def _worth(self, queue: str) -> tuple[float, float]:
-        """The least and the most that this queue had to do lately; of idle ones those that nobody consumes are folded first."""
+        """The least and the most that this queue had to do lately; to be consumed counts as `HERE` messages."""
         found = [sum(each.get(queue, (0.0, 0.0))) for each in self._lately]
-        return min(found, default=0.0), max(found, default=0.0) + (0.25 if self._scene.consumers(queue) else 0.0)
+        return min(found, default=0.0), max(found, default=0.0) + (HERE if self._scene.consumers(queue) else 0.0)
 
     def _put(self, **traits: Any) -> None:
         """Write what differs: each trait that is written is sent."""

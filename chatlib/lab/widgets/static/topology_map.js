@@ -11,12 +11,14 @@ function svgEl(tag, attributes, parent, text) {
   if (parent) parent.appendChild(element);
   return element;
 }
-function plural(n) { return Math.round(n).toLocaleString("en"); }
-function depthWords([ready, unacked], { kind, state }) {
-  if (kind === "sender") return unacked ? `${plural(unacked)} pending` : `${plural(ready)} sent`;
-  if (state === "history") return `${plural(ready)} kept`;
-  const words = ready ? [`${plural(ready)} ready`] : [];
-  if (unacked) words.push(`${plural(unacked)} unacked`);
+function whole(n) { return Math.round(n).toLocaleString("en"); }
+// As much of a number as fits into a box; the details have all of it.
+function rounded(n) { return n >= 10000 ? `${(n / 1000).toLocaleString("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 })}k` : whole(n); }
+function depthWords([ready, unacked], { kind, state }, show = rounded) {
+  if (kind === "sender") return unacked ? `${show(unacked)} pending` : `${show(ready)} sent`;
+  if (state === "history") return `${show(ready)} kept`;
+  const words = ready ? [`${show(ready)} ready`] : [];
+  if (unacked) words.push(`${show(unacked)} unacked`);
   return words.join(" · ") || "empty";
 }
 function fullness([ready, unacked]) { return Math.min(1, Math.log10(1 + ready + unacked) / 4); }
@@ -131,14 +133,14 @@ function render({ model, el: root }) {
     }
     for (const [id, parts] of cells) {
       const found = figures[id] ?? [0, 0], count = found[0] + found[1];
-      setText(parts.count, count ? plural(count) : "");
+      setText(parts.count, count ? whole(count) : "");
       parts.group.classList.toggle("full", count > 0);
       setAttr(parts.group, "aria-label", spoken(data.get(id), found));
     }
     if (current()) showDetails();
   }
   function spoken(each, found) {
-    const kind = { queue: each.state === "inbox" ? "inbox" : "queue", more: "folded queues", pill: "exchange", hub: "key", consumer: "receives:", sender: "sends:" }[each.kind] ?? each.kind;
+    const kind = { queue: each.state === "inbox" ? "inbox" : "queue", member: "inbox", more: "folded queues", pill: "exchange", hub: "key", consumer: "receives:", sender: "sends:" }[each.kind] ?? each.kind;
     const words = ["queue", "more", "member", "sender"].includes(each.kind) ? depthWords(found, each) : each.sub;
     return `${kind} ${each.label}${words ? `, ${words}` : ""}`;
   }
@@ -178,7 +180,7 @@ function render({ model, el: root }) {
       const rates = model.get("rates")[each.id];
       const flow = rates ? `; ${rates[0].toFixed(1)} in and ${rates[1].toFixed(1)} out a second` : "";
       const found = model.get("figures")[each.id] ?? [0, 0];
-      pairs.splice(1, 0, ["now", each.kind === "sender" ? `${plural(found[0])} sent, ${plural(found[1])} not confirmed` : depthWords(found, each) + flow]);
+      pairs.splice(1, 0, ["now", each.kind === "sender" ? `${whole(found[0])} sent, ${whole(found[1])} not confirmed` : depthWords(found, each, whole) + flow]);
     }
     details.classList.toggle("empty", !each);
     setText(title, each ? (pairs[0] ?? ["", each.label]).join(": ") : "Point at anything, or come by Tab and the arrow keys, to see what it is.");

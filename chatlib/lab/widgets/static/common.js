@@ -20,5 +20,14 @@ function frame(model, root, name, label) {
   const box = el("section", { class: `chatlib ${name}`, "aria-label": label }, root);
   const error = el("div", { class: "chatlib-error", role: "alert" }, box);
   const end = follow(model, { error: () => setText(error, model.get("error")) });
+  keepKeys(box);
   return { box, end };
+}
+// JupyterLab takes the keys of whatever has the focus inside a notebook (b: a new cell, Enter: edit), unless it bears this mark.
+// With Ctrl or Cmd the keys remain JupyterLab's: save, undo, run.
+function keepKeys(box) {
+  const mark = "data-lm-suppress-shortcuts", ofLab = (event) => event.key === "Control" || event.key === "Meta";
+  box.addEventListener("focusin", (event) => event.target.setAttribute(mark, "true"));
+  box.addEventListener("keydown", (event) => { if (ofLab(event)) event.target.removeAttribute(mark); });
+  box.addEventListener("keyup", (event) => { if (ofLab(event)) event.target.setAttribute(mark, "true"); });
 }

@@ -290,7 +290,6 @@ function conversationOf(message, name) {
 
 function render({ model, el: root }) {
   const { box, end } = frame(model, root, "room", "Chat room");
-  box.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab's shortcuts would take the keys of buttons
   const heading = el("header", { class: "head" }, box);
   el("strong", {}, heading, "Chat room");
   const lamp = el("span", { class: "lamp" }, heading);

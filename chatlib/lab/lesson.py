@@ -16,6 +16,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,6 +27,7 @@ from chatlib.checker import check
 from chatlib.errors import BrokerNotInstalled, BrokerStartFailed, ChatError
 from chatlib.events import JOINED, LEFT, SENT, STORED, Event
 from chatlib.faults import Fault, recording
+from chatlib.monitor import Monitor
 from chatlib.recorder import Recorder
 from chatlib.settings import Settings
 from chatlib.verdict import Verdict
@@ -104,6 +106,13 @@ class Lesson:
         """Record its end. One that did not begin is none."""
         if (fault := self._open_faults.pop(name, None)) is not None:
             fault.heal()
+
+    @cached_property
+    def monitor(self) -> Monitor:
+        """What the broker has and does; the live widgets look through it. Ends with the lesson."""
+        monitor = Monitor(self.broker)
+        self.closing(monitor.close)
+        return monitor
 
     @property
     def history(self) -> list[Event]:

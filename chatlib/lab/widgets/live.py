@@ -89,12 +89,13 @@ class Live:
         return self
 
     def stop(self) -> None:
-        """Leave it as it is from now on; what the notebook saves is this picture. Returns when the updater has ended."""
+        """Look a last time, and leave it like that: what the notebook saves is this picture. Returns when the updater has ended."""
         with self._life:
             thread, self._thread = self._thread, None
             self._ended.set()
         if thread is not None and thread is not threading.current_thread():
             thread.join(PATIENCE)
+            self._guard("look", self._look)
             self._refresh(live=True)
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ from IPython.display import DisplayHandle
 
 from chatlib.lab.lesson import current
 from chatlib.lab.widgets import cells
+from chatlib.waiting import until
 
 __all__ = ["Live"]
 
@@ -67,6 +68,8 @@ class Live:
         self._lanes: dict[str, tuple[Actions, threading.Thread]] = {}
         self._handles: list[Any] = []  # IPython's are not typed
         self._errors: dict[str, str] = {}  # what went wrong last, of looking and of what was clicked
+        self._rounds = 0
+        self._kept: Bundle = {}
         cells.claim(self)
         if (lesson := current()) is not None:
             lesson.closing(self.close)
@@ -98,6 +101,13 @@ class Live:
             self._guard("look", self._look)
             self._refresh(live=True)
 
+    def keep(self) -> None:
+        """Let the notebook save the picture of now, whatever comes later: `stop` and `close` put it into the notebook."""
+        if self.is_running:
+            enough = self._rounds + 2  # the one under way, and one that began after this call
+            until(lambda: self._rounds >= enough or not self.is_running, PATIENCE)
+        self._kept = self.still()
+
     def close(self) -> None:
         """Stop, and give everything back: in the notebook the last picture stays in its place."""
         if "_life" not in vars(self):
@@ -123,6 +133,7 @@ class Live:
         due = time.monotonic()
         while not ended.is_set():
             self._guard("look", self._look)
+            self._rounds += 1
             due = max(due + 1 / self.hz, time.monotonic())  # what was missed is not made up for
             ended.wait(due - time.monotonic())
 
@@ -179,7 +190,7 @@ class Live:
     def _bundle(self, *, live: bool) -> Bundle:
         view = {VIEW: {"version_major": 2, "version_minor": 0, "model_id": self.model_id}} if live else {}  # type: ignore[attr-defined]
         try:
-            picture = self.still()
+            picture = self._kept or self.still()
         except Exception:  # noqa: BLE001  without a picture the view is still there
             _log.debug("no picture of %r", self, exc_info=True)
             picture = {}

@@ -30,6 +30,5 @@ def still(body: str, *, width: int = 760, title: str = "") -> dict[str, str]:
 
     scripts/notebooks.py turns it into a PNG before a notebook is saved: code-hosting sites take the looks away from HTML.
     """
-    return {
-        "text/html": f'<div class="{STILL} mathjax_ignore tex2jax_ignore" role="img" aria-label="{escape(title)}" style="max-width:{width}px">{body}</div>'
-    }
+    kinds = f"{STILL} mathjax_ignore tex2jax_ignore"  # what people say may look like a formula
+    return {"text/html": f'<div class="{kinds}" role="img" aria-label="{escape(title)}" style="max-width:{width}px">{body}</div>'}

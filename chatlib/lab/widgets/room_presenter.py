@@ -20,6 +20,7 @@ Values = dict[str, Any]
 LONGEST: Final = 2000  # characters of a message that are shown
 NAMED: Final = 8  # members of a group that are named
 PICTURED: Final = 6  # messages of each pane in the picture
+SHORT: Final = 200  # characters of each there
 
 HUES: Final = (212, 28, 150, 275, 338, 180)
 
@@ -54,15 +55,12 @@ def words(message: Message) -> Tick:
 
 def record(message: Message, names: Sequence[str]) -> Values:
     """One message for the browser. names: of the people of the room. places: by number of the pane, as text, as JSON wants it."""
-    text = message.content
-    if len(text) > LONGEST:
-        text = f"{text[:LONGEST]}… ({len(text):,} characters)"
     tells, kind = words(message)
     return {
         "id": message.message_id,
         "from": message.sender,
         "to": message.to,
-        "text": text,
+        "text": cut(message.content, LONGEST),
         "at": int(message.at * 1000),
         "hue": hue(message.sender, names),
         "kind": kind,
@@ -70,6 +68,11 @@ def record(message: Message, names: Sequence[str]) -> Values:
         "why": str(message.error or "") or ", ".join(f"{name}: {status}" for name, status in sorted(message.receipts.items())),
         "places": {str(index): place for index, place in message.places.items()},
     }
+
+
+def cut(text: str, limit: int) -> str:
+    """`text`, or its beginning with its length."""
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text):,} characters)"
 
 
 def hue(name: str, names: Sequence[str]) -> int:
@@ -138,7 +141,7 @@ def still(now: Snapshot, messages: Iterable[Message]) -> str:
     """The room as HTML with its looks in it."""
     everything = list(messages)
     names = [each.name for each in now.panes]
-    panes = "".join(_still_pane(each, _of(index, each.open, everything), names) for index, each in enumerate(now.panes))
+    panes = "".join(_still_pane(each, _of(index, each, everything), names) for index, each in enumerate(now.panes))
     line = head(now)
     tells = escape(" · ".join(filter(None, (line["text"], line["note"]))))
     columns = f"repeat({min(3, max(1, len(now.panes)))},minmax(0,1fr))"
@@ -148,24 +151,23 @@ def still(now: Snapshot, messages: Iterable[Message]) -> str:
     )
 
 
-def _of(index: int, address: str, messages: Sequence[Message]) -> list[Message]:
-    """The messages of one conversation of a pane, in their order there."""
-    here = [each for each in messages if index in each.places]
-    if address.startswith("#"):
-        mine = [each for each in here if each.to == address]
-    else:
-        mine = [each for each in here if not each.is_group]
-        mine = [each for each in mine if address in (f"@{each.sender}", each.to)]
+def _of(index: int, now: Pane, messages: Sequence[Message]) -> list[Message]:
+    """The messages of the open conversation of a pane, in their order there."""
+    mine = [
+        each
+        for each in messages
+        if index in each.places and now.open == (each.to if each.is_group or each.sender == now.name else f"@{each.sender}")
+    ]
     return sorted(mine, key=lambda each: each.places[index])
 
 
 def _still_pane(now: Pane, messages: Sequence[Message], names: Sequence[str]) -> str:
     bubbles = "".join(_still_bubble(now.name, each, names) for each in messages[-PICTURED:])
-    colour = f"hsl({hue(now.name, names)} 50% 38%)"
+    name = f'<b style="color:hsl({hue(now.name, names)} 50% 38%)"><bdi>{escape(now.name)}</bdi></b>'
+    line = "border-bottom:1px solid #eee;margin-bottom:6px;white-space:nowrap;overflow:hidden;text-overflow:ellipsis"
     return (
         '<div style="border:1px solid #ddd;border-radius:8px;padding:8px;overflow:hidden">'
-        f'<div style="border-bottom:1px solid #eee;margin-bottom:6px"><b style="color:{colour}"><bdi>{escape(now.name)}</bdi></b> '
-        f'<span style="{_SOFT}">{escape(status(now))} · <bdi>{escape(now.open)}</bdi></span></div>'
+        f'<div style="{line}">{name} <span style="{_SOFT}">{escape(status(now))} · <bdi>{escape(now.open)}</bdi></span></div>'
         f"{bubbles or f'<div style={_SOFT!r}>nothing yet</div>'}</div>"
     )
 
@@ -178,6 +180,6 @@ def _still_bubble(name: str, message: Message, names: Sequence[str]) -> str:
     who = "" if own else f'<b style="color:hsl({hue(message.sender, names)} 50% 38%)"><bdi>{escape(message.sender)}</bdi></b><br>'
     return (
         f'<div style="{looks};border-radius:8px;padding:3px 8px;margin-bottom:4px;width:fit-content;max-width:88%;overflow-wrap:anywhere">'
-        f'{who}<span dir="auto">{escape(record(message, names)["text"])}</span>'
+        f'{who}<span dir="auto">{escape(cut(message.content, SHORT))}</span>'
         f'<div style="{_SOFT}">{clock(when, datetime.now(UTC).astimezone())} {_MARKS[kind]}{escape(tells)}</div></div>'
     )

@@ -32,7 +32,7 @@ function setClass(element, name, on) { if (element.classList.contains(name) !== 
 function setHidden(element, hidden) { if (element.hidden !== hidden) element.hidden = hidden; }
 const segmenter = Intl.Segmenter ? new Intl.Segmenter() : null;
 function initial(name) { return (segmenter ? segmenter.segment(name)[Symbol.iterator]().next().value.segment : [...name][0]).toUpperCase(); }
-function clock(at) { return new Date(at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }); }
+function clock(at) { return new Date(at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }); }
 // In a notebook Enter does not submit a form by itself; while a word is being composed (Chinese, Japanese) it belongs to the word.
 function onEnter(form) {
   form.addEventListener("keydown", (event) => {
@@ -79,10 +79,11 @@ function makePane(root, index, model, id) {
   const toggle = el("button", { class: "switch", role: "switch", type: "button" }, heading);
   el("span", { class: "knob", "aria-hidden": "true" }, toggle);
   const toggleWord = el("span", {}, toggle);
-  const tabs = el("div", { class: "tabs", role: "tablist" }, box);
+  const bar = el("div", { class: "bar" }, box);
+  const tabs = el("div", { class: "tabs", role: "tablist" }, bar);
   const plus = el("button", { class: "plus", type: "button", title: "open or join another conversation", "aria-expanded": "false" }, tabs, "+");
   el("span", { class: "for-readers" }, plus, " another conversation");
-  const other = el("form", { class: "other" }, box);
+  const other = el("form", { class: "other" }, bar);
   const otherLabel = el("label", {}, other);
   el("span", {}, otherLabel, "@person or #group");
   const otherInput = el("input", { type: "text", autocomplete: "off", spellcheck: "false" }, otherLabel);
@@ -298,6 +299,8 @@ function render({ model, el: root }) {
   const note = el("span", { class: "note" }, heading);
   const grid = el("div", { class: "panes" }, box);
   const id = `chatlib-room-${clickNumber()}`;
+  const count = model.get("names").length;
+  grid.style.setProperty("--columns", count > 4 ? 3 : count);
   const panes = model.get("names").map((_, index) => makePane(grid, index, model, `${id}-${index}`));
 
   let messages = new Map(), kept = null, frameAsked = 0;

@@ -26,7 +26,8 @@ import traitlets
 from chatlib.faults import recording
 from chatlib.lab.flow import flow_figure
 from chatlib.lab.marks import spans_of
-from chatlib.lab.tracks import Tracks
+from chatlib.lab.tracks import Line, Tracks
+from chatlib.lab.waiting import wait_until
 from chatlib.lab.widgets import assets, queue_figure
 from chatlib.lab.widgets.live import Live
 from chatlib.lab.widgets.queue_view import ALL, WINDOWS, View, left_out, status, view_of
@@ -44,6 +45,7 @@ PLOTLY: Final = "application/vnd.plotly.v1+json"
 LONGEST: Final = 8  # queues in one chart: there are no more colours that can be told apart
 CHOOSING: Final = 5.0  # seconds between two choices of the busiest
 KEEPING: Final = 5.0  # seconds between two pictures for pages that are opened again
+PATIENCE: Final = 20.0  # seconds for a level to begin
 SAVED: Final = 8  # queues in the picture of the whole run
 
 F = TypeVar("F", bound=Marked)
@@ -135,6 +137,17 @@ class QueueChart(Live, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has
         """Have the chart show this fault, which may have begun before the chart; returns it."""
         self.sampler.mark(fault)
         return fault
+
+    def shows(self, queue: str, ready: int, *, seconds: float = 2.0) -> None:
+        """Wait until the line of `queue` ends in a level of `ready` messages, this long: so that a quick run is seen, too. Raises NotInTime."""
+
+        def level() -> bool:
+            self._catch_up()
+            with self.tracks.lock:
+                line = self.tracks.queues[queue].ready if queue in self.tracks.queues else Line()
+                return line.values[-2:] == [ready, ready] and line.times[-1] - line.times[-2] >= seconds
+
+        wait_until(level, seconds + PATIENCE, f"{ready:,} messages wait in {queue} for {seconds:g} s")
 
     def frame(self, *queues: str) -> DataFrame:
         """The samples behind the chart, see `Sampler.frame`: of these queues, or of all."""

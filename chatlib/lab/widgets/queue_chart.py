@@ -139,7 +139,7 @@ class QueueChart(Live, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has
         return fault
 
     def shows(self, queue: str, ready: int, *, seconds: float = 2.0) -> None:
-        """Wait until the line of `queue` ends in a level of `ready` messages, this long: so that a quick run is seen, too. Raises NotInTime."""
+        """Wait until the line of `queue` is a level of `ready` messages, this long: a quick run is seen, too. Raises NotInTime."""
 
         def level() -> bool:
             self._catch_up()

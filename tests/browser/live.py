@@ -35,6 +35,9 @@ __all__ = [
 ]
 
 WIDTH, HEIGHT = 1280, 900
+PATIENCE = 60_000  # milliseconds: for a machine that does other things, too
+
+expect.set_options(timeout=PATIENCE)
 IDLE = """() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'
     && ![...document.querySelectorAll('.jp-Notebook .jp-InputPrompt')].some(each => each.textContent.includes('*'))"""
 RUN = """async ([index, wait]) => {

@@ -135,6 +135,7 @@ def test_what_is_refused_says_why_and_harms_nobody(make: Callable[..., Room], un
     room = make([alice])
     assert "65,536 bytes" in answer(room, 0, click(room, 0, "send", to=f"@{alice}", text="x" * 70_000))
     assert "an address is" in answer(room, 0, click(room, 0, "send", to="bob", text="x"))
+    assert "spaces" in answer(room, 0, click(room, 0, "open", to="@a b"))
     assert "only groups" in answer(room, 0, click(room, 0, "join", group="@bob"))
     for nonsense in (
         None,

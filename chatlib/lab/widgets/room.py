@@ -114,7 +114,7 @@ class Room(Live, anywidget.AnyWidget):
         with contextlib.suppress(KeyError, IndexError, TypeError, ValueError):
             what, name, number = content["do"], self.names[int(content["pane"])], str(content.get("number", ""))
             if what == "open":
-                self.open_conversation(name, str(content["to"]))
+                self._feed.open_conversation(name, number, str(content["to"]))  # takes no time
             elif what == "send":
                 to, text = str(content["to"]), str(content["text"])
                 self._later(lambda: self._feed.send(name, number, to, text), "sending")

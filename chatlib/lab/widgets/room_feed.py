@@ -17,6 +17,7 @@ from chatlib.errors import BrokerUnavailable, ChatClosed, ChatError, ManagementE
 from chatlib.events import JOINED, LEFT, LINK, SENT, STORED, Event
 from chatlib.lab.widgets.room_model import RoomModel
 from chatlib.link import LinkState
+from chatlib.names import parse_address
 from chatlib.received import ReceivedMessage
 from chatlib.sent import SentMessage
 from chatlib.user import ChatUser, Handler
@@ -210,6 +211,10 @@ class Feed:
             self._show_accepted()
 
         self._act(name, number, "", act)
+
+    def open_conversation(self, name: str, number: str, address: str) -> None:
+        """`name` looks at this conversation."""
+        self._act(name, number, "", lambda: self._model.open(name, str(parse_address(address)) if address else ""))
 
     def switch(self, name: str, number: str, online: bool) -> None:
         """`name` goes online or away."""

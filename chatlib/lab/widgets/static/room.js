@@ -107,17 +107,24 @@ function makePane(root, index, model, id) {
   let pane = null, open = "", openThere = null, shown = null, near = true;
   let queue = [];              // typed here, and not answered by the kernel
   let acts = [];               // clicked here, and not answered: {number, what}
+  let choice = "";             // the last conversation chosen here, until it is answered: what is said there meanwhile is older
+  let complaint = "";          // what was wrong with what was typed here
+  let dismissed = "";          // number of the answer that has been read
   let timer = 0;
 
   function ask(content) { model.send({ pane: index, ...content }); }
   function choose(address) {
     open = address;
     near = true;
-    ask({ do: "open", to: address });
+    complaint = "";
+    choice = clickNumber();
+    ask({ do: "open", number: choice, to: address });
     draw_();
   }
+  function complain(text) { complaint = text; draw_(); }
   function act(content, what) {
     const number = clickNumber();
+    complaint = "";
     acts.push({ number, what });
     ask({ number, ...content });
     draw_();
@@ -152,7 +159,7 @@ function makePane(root, index, model, id) {
   other.addEventListener("submit", (event) => {
     event.preventDefault();
     const address = otherInput.value.trim();
-    if (!/^[@#]./u.test(address)) { notice.textContent = "an address is @person or #group: say which by its first character"; return; }
+    if (!/^[@#]./u.test(address)) { complain("an address is @person or #group: say which by its first character"); return; }
     choose(address);
     otherInput.value = "";
     unfold(false);
@@ -160,7 +167,7 @@ function makePane(root, index, model, id) {
   });
   otherJoin.addEventListener("click", () => {
     const address = otherInput.value.trim();
-    if (!/^#./u.test(address)) { notice.textContent = "only groups can be joined: write #group"; return; }
+    if (!/^#./u.test(address)) { complain("only groups can be joined: write #group"); return; }
     act({ do: "join", group: address }, "joining");
     otherInput.value = "";
     unfold(false);
@@ -257,6 +264,8 @@ function makePane(root, index, model, id) {
     setAttr(aboutText, "title", aboutText.textContent);
     setHidden(member, !(here && open[0] === "#"));
     setText(member, here && here.member ? "Leave" : "Join");
+    const [last, why] = pane.answers.at(-1) ?? ["", ""];
+    setText(notice, complaint || (last === dismissed ? "" : why));
     member.disabled = pane.busy || acts.length > 0;
     setAttr(input, "placeholder", open ? `write to ${open}` : "choose a conversation first");
     setAttr(input, "aria-label", open ? `${pane.name} writes to ${open}` : `${pane.name} has chosen no conversation`);
@@ -265,20 +274,26 @@ function makePane(root, index, model, id) {
     drawTalk(messagesNow, limitNow);
   }
 
-  let said = "";
+  input.addEventListener("input", () => { // who goes on has read what was wrong
+    dismissed = pane?.answers.at(-1)?.[0] ?? "";
+    complaint = "";
+    draw_();
+  });
   function update(now, messages, limit) {
     pane = now; messagesNow = messages; limitNow = limit;
-    if (now.open !== openThere) { // a cell or another view has turned the page, or this one has been answered
-      openThere = now.open;
-      if (shown === null || !queue.length) open = now.open;
-    }
     const answers = new Map(now.answers);
+    if (answers.has(choice)) {
+      choice = "";
+      open = openThere = now.open;
+    } else if (now.open !== openThere) { // a cell or another view has turned the page
+      openThere = now.open;
+      if (!choice) open = now.open;
+    }
     for (const each of queue) {
       if (answers.get(each.number) && !input.value) input.value = each.text; // refused: it is not lost
     }
     queue = queue.filter((each) => !answers.has(each.number));
     acts = acts.filter((each) => !answers.has(each.number));
-    if (now.notice !== said) { said = now.notice; setText(notice, said); }
     draw_();
   }
   return { update, end: () => clearTimeout(timer) };

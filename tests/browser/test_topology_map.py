@@ -23,6 +23,9 @@ SHOW = "the_map = TopologyMap(monitor, chat)\nthe_map"
 AWAY = 'bob.go_offline()\nfor word in ("one", "two", "three"):\n    alice.send("#team", word).wait(10)'
 MANY = 'for user in chat.users([f"user{number}" for number in range(4, 51)], online=False):\n    user.join("#team")'
 MORE = 'alice.send("#team", "four").wait(10)'
+BUSY = """last = the_map.folded[-1]["id"].removeprefix("q:inbox.")
+for _ in range(9):
+    alice.send(f"@{last}", "busy")"""
 KILL = 'broker.kill()\nheld = alice.send("@bob", "are you there?")'
 BACK = "broker.start()\nheld.wait(30)"
 CLOSE = "lesson.close()"
@@ -45,7 +48,7 @@ def place(thing: Locator) -> tuple[float, float]:
 
 
 def test_the_map_shows_what_happens_and_answers(page: Page, lab: Lab, watch: Watch) -> None:
-    live.open_notebook(page, live.write(lab, "topology-map", SETUP, SHOW, AWAY, MANY, MORE, KILL, BACK, CLOSE))
+    live.open_notebook(page, live.write(lab, "topology-map", SETUP, SHOW, AWAY, MANY, MORE, BUSY, KILL, BACK, CLOSE))
     live.run_cells(page, 0, 1)
     the_map = live.output(page, 1).locator(".topology-map")
     bob, details = box(the_map, "q:inbox.bob"), the_map.locator(".details")
@@ -102,27 +105,39 @@ def test_the_map_shows_what_happens_and_answers(page: Page, lab: Lab, watch: Wat
     live.theme(page, DARK)
     assert all(a != b for a, b in zip(light, bob.evaluate(COLOURS), strict=True)), "fill and text follow the theme"
     live.shoot(page, "map-unfolded-dark")
+
+    # who has much to do gets a place of his own; if he is looked at by keyboard, the keyboard follows
+    last = the_map.locator(".member").last
+    name = str(last.get_attribute("data-id"))
+    live.run_cells(page, 5)
+    last.evaluate("each => each.focus()")
+    expect(the_map.locator(f'.queue[data-id="{name}"] .sub')).to_have_text("10 ready")
+    expect(the_map.locator(f'.member[data-id="{name}"]')).to_have_count(0)
+    assert page.evaluate(FOCUSED) == name
+    page.keyboard.press("ArrowDown")
+    more.evaluate("each => each.focus()")
     page.keyboard.press("Escape")
     expect(the_map.locator(".member")).to_have_count(0)
+    assert page.evaluate(FOCUSED) == "q:more"
 
     # the broker is killed: the map says so; what was typed meanwhile is pending, and then it is not
-    live.run_cells(page, 5)
+    live.run_cells(page, 6)
     expect(the_map.locator(".note")).to_contain_text("The broker does not answer")
     expect(box(the_map, "s:alice").locator(".sub")).to_have_text("1 pending")
     live.shoot(page, "map-gone-dark", the_map)
     live.theme(page, LIGHT)
     page.emulate_media(reduced_motion="reduce")
     flown = the_map.get_attribute("data-flown")
-    live.run_cells(page, 6)
+    live.run_cells(page, 7)
     expect(the_map.locator(".note")).to_be_empty()
-    expect(box(the_map, "s:alice").locator(".sub")).to_have_text("5 sent")
+    expect(box(the_map, "s:alice").locator(".sub")).to_have_text("14 sent")
     assert the_map.get_attribute("data-flown") == flown, "nothing moves for who asked for that"
 
     # run again there is one, not two; at the end its last picture stays
     live.run_cells(page, 1)
     expect(page.locator(".topology-map")).to_have_count(1)
     expect(bob).to_be_visible()
-    live.run_cells(page, 7)
+    live.run_cells(page, 8)
     expect(page.locator(".topology-map")).to_have_count(0)
     expect(live.output(page, 1).locator(".chatlib-still svg")).to_be_visible()
     live.shoot(page, "map-still", live.output(page, 1).locator(".chatlib-still"))

@@ -20,7 +20,7 @@ from chatlib.lab.widgets.map_layout import WIDTH, Box, Places, allot, arrange, b
 from chatlib.lab.widgets.map_lines import lines_of
 from chatlib.lab.widgets.map_model import Binding, QueueFacts, Scene, Structure, label_of, scene_of
 from chatlib.lab.widgets.map_traffic import BUDGET, COPIES, Traffic
-from chatlib.lab.widgets.map_words import about, depth_words, figures_of, members_of, summary
+from chatlib.lab.widgets.map_words import about, depth_words, figures_of, known, members_of, summary
 from chatlib.lab.widgets.topology_map import GONE, WAITING, TopologyMap
 from chatlib.names import escape, history_queue, inbox_queue, receipts_queue, retries_queue, retry_queue
 from chatlib.topology import Exchange, Queue, base, mark_of_retries, membership, of_history, of_retries, of_retry, of_user
@@ -257,6 +257,12 @@ def test_depths_are_told_in_words() -> None:
         "3 unacked",
         "1,200 ready · 3 unacked",
     ]
+
+
+def test_what_a_queue_does_not_tell_while_it_starts_is_as_it_was_before() -> None:
+    unknown = {"ready": float("nan"), "unacked": float("nan")}
+    now = {"a": unknown, "b": unknown, "c": {"ready": 2.0, "unacked": 1.0}}
+    assert known(now, {"a": (7.0, 0.0), "gone": (1.0, 0.0)}) == {"a": (7.0, 0.0), "b": (0.0, 0.0), "c": (2.0, 1.0)}
 
 
 def test_details_give_the_name_in_full_what_it_is_and_its_bindings() -> None:

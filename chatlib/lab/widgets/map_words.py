@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ from chatlib.lab.widgets.map_model import Scene, label_of
 from chatlib.names import unescape
 from chatlib.topology import GROUPS, USERS
 
-__all__ = ["about", "depth_words", "figures_of", "members_of", "summary"]
+__all__ = ["about", "depth_words", "figures_of", "known", "members_of", "summary"]
 
 Figures = Mapping[str, Sequence[float]]
 
@@ -47,6 +48,15 @@ def depth_words(first: float, second: float, box: Box | None = None) -> str:
 def _round(number: float) -> str:
     """As much of a number as fits into a box."""
     return f"{number / 1000:,.1f}k" if number >= 10_000 else f"{number:,.0f}"
+
+
+def known(now: Mapping[str, Mapping[str, float]], before: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """(ready, unacked) of each queue; what a queue does not tell while it starts (NaN) is as it was before."""
+    found = {}
+    for name, each in now.items():
+        pair = each["ready"], each["unacked"]
+        found[name] = before.get(name, (0.0, 0.0)) if any(map(math.isnan, pair)) else pair
+    return found
 
 
 def figures_of(scene: Scene, boxes: Mapping[str, Box], found: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:

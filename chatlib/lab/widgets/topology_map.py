@@ -96,7 +96,7 @@ class TopologyMap(Live, anywidget.AnyWidget):
         hops = self._traffic.drain()
         try:
             management = self._client()
-            depths = {name: (each["ready"], each["unacked"]) for name, each in depths_of(management).items()}
+            depths = map_words.known(depths_of(management), self._depths)
             if self._is_due(depths):
                 self._structure(read_structure(management))
         except ChatError:

@@ -77,6 +77,13 @@ function render({ model, el: root }) {
   const calm = window.matchMedia("(prefers-reduced-motion: reduce)");
 
   // ---- boxes and lines
+  // Whoever is looked at by keyboard may get another place, or go: the keyboard follows, or stays near.
+  function keepFocus(draw) {
+    const id = focused;
+    draw();
+    if (id && !svg.contains(svg.getRootNode().activeElement)) focusOn(drawn.has(id) || cells.has(id) ? id : drawn.has("q:more") ? "q:more" : last);
+  }
+  function redraw() { keepFocus(drawBoxes); } // boxes, folded and frame come together, in any order
   function drawBoxes() {
     const boxes = model.get("boxes"), here = new Set(boxes.map((each) => each.id));
     for (const [id, parts] of drawn) if (!here.has(id)) { parts.group.remove(); drawn.delete(id); data.delete(id); }
@@ -273,7 +280,7 @@ function render({ model, el: root }) {
     setText(note, text); page.classList.toggle("gone", text !== "");
   }
   model.on("msg:custom", onMessage);
-  const unfollow = follow(model, { boxes: drawBoxes, lines: drawLines, folded: () => { drawGrid(); drawFigures(); tabStop(); }, frame: drawGrid, figures: drawFigures, rates: showDetails, note: drawNote });
+  const unfollow = follow(model, { boxes: redraw, lines: drawLines, folded: redraw, frame: redraw, figures: drawFigures, rates: showDetails, note: drawNote });
   return () => { unfollow(); end(); model.off("msg:custom", onMessage); if (stop) cancelAnimationFrame(stop); };
 }
 export default { render };

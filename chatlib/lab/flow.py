@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +29,9 @@ FIGURES: Final[Mapping[str, tuple[str, str, str]]] = {
 }
 IN_AND_OUT: Final = {"publish_rate": ("in (per second)", "#2e7d46", "solid"), "deliver_rate": ("out (per second)", "#c77700", "solid")}
 CONSUMERS: Final = "#777777"
+LEGEND: Final = 640  # pixels of a row of the legend
+ITEM: Final = 44  # of an entry in it, without its name
+LETTER: Final = 7  # of a letter of the name
 
 
 def sample(lesson: Lesson, *queues: str, hz: float = 4.0) -> Sampler:
@@ -84,6 +88,9 @@ def flow_figure(
         if consumers:
             _line(figure, tracks.consumers, zero, name="consumers", colour=CONSUMERS, yaxis="y3")
             figure.update_layout(yaxis3={"range": [0, max(2.0, 1.1 * tracks.consumers.peak())]})
+    widths = [ITEM + LETTER * len(trace.name) for trace in figure.data]
+    rows = math.ceil(max(1, len(widths)) / max(1, LEGEND // max(widths, default=LEGEND)))  # in columns of the same width
+    figure.update_layout(margin={"b": 55 + 30 * rows}, height=figure.layout.height + 30 * (rows - 1))
     shade(figure, [span for span in faults if span[2] is None or span[2] > zero], zero, end)
     figure.update_xaxes(range=[0, end])
     return figure

@@ -75,7 +75,7 @@ class Dashboard(Live, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has 
     def still(self) -> dict[str, Any]:
         """The pictures of panel, room and map, below each other; the chart has one of its own (`chart.figure()`)."""
         pictures = [part.still().get("text/html", "") for part in (self.panel, self.room, self.map)]
-        return assets.still("".join(pictures), width=1100, title="Dashboard")
+        return assets.still("".join(f'<div style="margin-bottom:8px">{each}</div>' for each in pictures), width=1100, title="Dashboard")
 
     def _look(self) -> None:
         """The parts look for themselves."""

@@ -88,8 +88,7 @@ def flow_figure(
         if consumers:
             _line(figure, tracks.consumers, zero, name="consumers", colour=CONSUMERS, yaxis="y3")
             figure.update_layout(yaxis3={"range": [0, max(2.0, 1.1 * tracks.consumers.peak())]})
-    widths = [ITEM + LETTER * len(trace.name) for trace in figure.data]
-    rows = math.ceil(max(1, len(widths)) / max(1, LEGEND // max(widths, default=LEGEND)))  # in columns of the same width
+    rows = max(1, math.ceil(sum(ITEM + LETTER * len(trace.name) for trace in figure.data) / LEGEND))
     figure.update_layout(margin={"b": 55 + 30 * rows}, height=figure.layout.height + 30 * (rows - 1))
     shade(figure, [span for span in faults if span[2] is None or span[2] > zero], zero, end)
     figure.update_xaxes(range=[0, end])

@@ -16,7 +16,7 @@ check() { # NAME COMMAND...
 check "ruff check" ruff check .
 check "ruff format" ruff format --check .
 check "mypy" mypy
-check "pytest" python -m pytest -n auto --dist loadfile --no-loadscope-reorder --nbval --nbval-current-env --nbval-cell-timeout=60 \
+check "pytest" python -m pytest -n auto --no-loadscope-reorder --nbval --nbval-current-env --nbval-cell-timeout=60 \
     --durations=25 --continue-on-collection-errors tests notebooks "$@"
 
 if [ "${#bad[@]}" = 0 ]; then

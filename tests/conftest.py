@@ -12,10 +12,11 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from tests.support import IN_CI, ROOT, unique_name
 
@@ -57,6 +58,20 @@ def tier_of(path: Path) -> str | None:
         return None
     folder = parts[1] if parts[0] == "tests" and len(parts) > 2 else parts[0]
     return folder if folder in TIERS else None
+
+
+class WholeFiles(LoadFileScheduling):  # type: ignore[misc]  # pytest-xdist has no types
+    """Gives each worker whole files, since a lesson's cells belong together, and all of tests/docker to one: there is one engine."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = str(nodeid.split("::", 1)[0])
+        return "tests/docker" if file.startswith("tests/docker/") else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> WholeFiles:
+    """Not --dist loadgroup: with pytest 9.2 pytest-xdist 3.8 does not see the groups."""
+    return WholeFiles(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

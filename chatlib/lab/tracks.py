@@ -16,6 +16,7 @@ from typing import Any, Final
 __all__ = ["RATES", "Line", "Track", "Tracks", "pick"]
 
 MOST: Final = 4_000  # points of a line that are kept: 17 minutes in which every sample differs
+INBOX: Final = "inbox."
 SHOWN: Final = 400  # points of a line that are drawn: a chart is some 700 pixels wide
 HOLE: Final = 6.0  # seconds without a sample: it was stopped; a frozen broker costs one sample at most 2 seconds for each question
 LEADS: Final = 1.5  # how much busier another queue must be to take the place of one that is shown
@@ -164,7 +165,8 @@ class Tracks:
     def busiest(self, shown: Sequence[str], most: int, since: float = -math.inf) -> tuple[str, ...]:
         """The `most` busiest queues since that moment, see `pick`."""
         with self.lock:
-            return pick(shown, {name: track.busy(since) for name, track in self.queues.items()}, most)
+            first = sorted(self.queues, key=lambda name: not name.startswith(INBOX))  # where all are idle: of people, not of machinery
+            return pick(shown, {name: self.queues[name].busy(since) for name in first}, most)
 
 
 def total(values: Iterable[float]) -> float | None:

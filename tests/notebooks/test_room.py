@@ -62,7 +62,12 @@ def shown(room: Room, pane: int) -> dict[str, dict[str, Any]]:
 
 
 def becomes(room: Room, pane: int, text: str, words: str) -> None:
-    wait_until(lambda: shown(room, pane)[text]["words"] == words, 30, f"{text!r} is {words}, of {shown(room, pane)}")
+    def now() -> str:
+        seen = shown(room, pane)[text]["words"]
+        assert seen == words
+        return str(seen)
+
+    wait_until(now, 30, f"{text!r} is {words}")
 
 
 def unread(room: Room, pane: int) -> dict[str, int]:
@@ -252,7 +257,7 @@ def test_what_is_typed_while_the_broker_is_dead_is_pending_and_arrives(new_broke
         wait_until(lambda: room.head["note"] == "2 pending", 10, "both are shown")
         assert shown(room, 0)["typed"]["words"] == shown(room, 1)["from a cell"]["words"] == "pending"
         # 3
-        late = Room(chat, ["carol"], ["#team"])
+        late = Room(chat, ["carol"], ["#late"])
         assert "not signed up yet" in answer(late, 0, click(late, 0, "send", to="#team", text="x"))
         assert late.panes[0]["status"] == "waiting for the broker to sign up…"
         # 4
@@ -262,6 +267,7 @@ def test_what_is_typed_while_the_broker_is_dead_is_pending_and_arrives(new_broke
         wait_until(lambda: room.head["state"] == "connected", 10, "the lamp")
         assert room.head["note"] == "1 reconnect"
         wait_until(lambda: late.panes[0]["online"], 30, "carol is signed up")
+        assert answer(late, 0, click(late, 0, "join", group="#team")) == "done"
         click(room, 0, "send", to="#team", text="all three")
         becomes(room, 0, "all three", "read by 2 of 2")
         for each in (room, late):

@@ -254,6 +254,19 @@ def test_a_fresh_answer_serves_for_the_next_messages_until_somebody_joins(monkey
     assert model.take_stale() == ["#team"]
 
 
+def test_who_comes_or_goes_after_the_confirm_does_not_change_for_how_many_it_was() -> None:
+    model = RoomModel(["alice", "bob"], ["#team"])
+    message = sent("alice", "#team")
+    model.say(message)
+    model.set_member("carol", "#team", True)
+    message._settle(SentState.CONFIRMED, None)
+    model.set_member("dave", "#team", True)
+    model.set_member("bob", "#team", False)
+    model.take_stale()
+    model.set_members("#team", ["alice", "carol", "dave"])
+    assert model.messages()[0].audience == 2  # bob and carol
+
+
 def test_where_nobody_can_tell_who_is_in_a_group_the_count_stands_alone_and_is_asked_again() -> None:
     model = RoomModel(["alice"], ["#team"])
     model.take_stale()

@@ -39,6 +39,7 @@ class _Message:
     at: float
     sent: SentMessage | None = None
     audience: int | None = None
+    confirmed: float = 0.0  # when, monotonic
     places: dict[int, int] = field(default_factory=dict)
 
 
@@ -81,6 +82,7 @@ class RoomModel:
         self._pending: set[str] = set()
         self._members: dict[str, frozenset[str]] = {}
         self._asked: dict[str, float] = {}  # when, of each group
+        self._moved: dict[str, dict[str, tuple[float, bool]]] = {}  # by group and name: when somebody came or went, and which
         self._stale: dict[str, None] = dict.fromkeys(groups)  # groups whose members have to be asked for
         self._uncounted: dict[str, bool] = {}  # messages that were confirmed, for how many is not known; whether it will be known soon
         self._link, self._reason, self._reconnects = LinkState.CONNECTED, "", 0
@@ -121,7 +123,8 @@ class RoomModel:
                     self._count(message)
 
     def _count(self, message: _Message) -> None:
-        if message.to not in self._stale and time.monotonic() - self._asked.get(message.to, -FRESH) < FRESH:
+        message.confirmed = time.monotonic()
+        if message.to not in self._stale and message.confirmed - self._asked.get(message.to, -FRESH) < FRESH:
             message.audience = len(self._members[message.to] - {message.sender})
         else:
             self._stale[message.to] = None
@@ -236,6 +239,7 @@ class RoomModel:
         """`name` (of the room or not) has joined or left `group`."""
         with self._lock:
             self._stale[group] = None
+            self._moved.setdefault(group, {})[name] = time.monotonic(), member
             if (index := self._index.get(name)) is not None:
                 pane = self._panes[index]
                 (pane.groups.add if member else pane.groups.discard)(group)
@@ -252,8 +256,16 @@ class RoomModel:
             for message_id in [each for each in self._uncounted if self._messages[each].to == group]:
                 del self._uncounted[message_id]
                 message = self._messages[message_id]
-                message.audience = len(names - {message.sender})
+                message.audience = self._count_then(message, names)
                 self._changed[message_id] = None
+
+    def _count_then(self, message: _Message, names: frozenset[str]) -> int:
+        """How many it was for when it was confirmed: `names` are those of now, less who came since, and with who went."""
+        then = set(names)
+        for name, (at, member) in self._moved.get(message.to, {}).items():
+            if at > message.confirmed:
+                (then.discard if member else then.add)(name)
+        return len(then - {message.sender})
 
     def again(self, group: str) -> None:
         """Nobody could tell who is in `group`: it has to be asked again."""

@@ -165,12 +165,13 @@ def test_what_fails_makes_the_ways_of_retries_and_dead_letters_appear(place: Pla
 def test_of_fifty_users_the_busiest_have_a_place_and_the_others_add_up(place: Place) -> None:
     names = [f"user{number}" for number in range(1, 51)]
     with chatlib.connect(place) as chat, shown(place, chat) as the_map:
-        users = chat.users(names, online=False)
-        users[0].go_online()
+        first = chat.user("user1")
+        wait_until(lambda: boxes(the_map).get("u:inbox.user1", {}).get("state") == "online", what="the first is there")
+        chat.users(names, online=False)
         wait_until(lambda: len(the_map.folded) == 40, what="forty are folded")
         hidden = [each["id"].removeprefix("q:inbox.") for each in the_map.folded]
         for name in hidden[:4]:
-            users[0].send(f"@{name}", "hello")
+            first.send(f"@{name}", "hello")
         assert chat.flush(20)
         wait_until(lambda: {f"q:inbox.{name}" for name in hidden[:4]} <= set(boxes(the_map)), 20, "each of the four has a place of its own")
         wait_until(lambda: the_map.figures.get(f"q:inbox.{hidden[0]}") == [1, 0], what="one waits for him")
@@ -178,7 +179,7 @@ def test_of_fifty_users_the_busiest_have_a_place_and_the_others_add_up(place: Pl
         shown_now = set(boxes(the_map))
         assert len([each for each in shown_now if each.startswith("q:inbox.")]) == 10
         for name in names:
-            users[0].send(f"@{name}", "hello, all")
+            first.send(f"@{name}", "hello, all")
         assert chat.flush(20)
         wait_until(lambda: sum(the_map.figures.get("q:more", [])) == 40, what="forty wait in what is folded")
         assert "u:inbox.user1" in boxes(the_map), "who is online keeps his place"

@@ -46,7 +46,7 @@ PLOTLY = "application/vnd.plotly.v1+json"
 STILL = "chatlib-still"  # the class of the picture that a live widget leaves (chatlib.lab.widgets.assets)
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 TIMEOUT = 60  # seconds for one cell, as under nbval
-SHARPNESS = 1.5  # pixels of a picture for each of the page
+SHARPNESS = 1.25  # pixels of a picture for each of the page
 PALETTE = """async png => {
     const image = await createImageBitmap(await (await fetch(`data:image/png;base64,${png}`)).blob());
     const context = new OffscreenCanvas(image.width, image.height).getContext('2d');
@@ -80,8 +80,13 @@ kaleido.start_sync_server(silence_warnings=True)"""
 
 
 def sources(prefix: str = "") -> list[Path]:
-    """Return the sources of all lessons whose names begin with `prefix`, in order."""
+    """Return the sources of all lessons whose names begin with `prefix`, in order; behind them the tour of the lab."""
     return sorted(SOURCES.glob(f"{prefix}*.md"))
+
+
+def short(source: Path) -> str:
+    """Return how this source is called in a word: "01" for a lesson, "tour" for the tour of the lab."""
+    return source.stem[:2] if source.stem[0].isdigit() else source.stem.removeprefix("lab-")
 
 
 def target(source: Path) -> Path:

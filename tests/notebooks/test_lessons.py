@@ -33,7 +33,7 @@ def shown(cell: NotebookNode) -> str:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("source", notebooks.sources(), ids=lambda path: path.stem[:2])
+@pytest.mark.parametrize("source", notebooks.sources(), ids=notebooks.short)
 def test_solutions_turn_the_checks_green_and_the_lesson_runs_twice_in_a_row(source: Path) -> None:
     """1 the solutions: every check is right; 2 again in the same kernel, as learners get it: every check says not yet;
     3 what is evidence (all cells that are not tagged) is the same in both runs and in the saved notebook.
@@ -42,7 +42,7 @@ def test_solutions_turn_the_checks_green_and_the_lesson_runs_twice_in_a_row(sour
     seconds = notebooks.execute(solved, learner)
     # 1 and 2
     checks = [(a, b) for a, b in zip(solved.cells, learner.cells, strict=True) if a.source.startswith("check(")]
-    assert checks
+    assert checks or not source.stem[0].isdigit(), "only the tour has no exercises"
     for with_solution, without in checks:
         assert shown(with_solution).startswith("✔ Exercise"), shown(with_solution)
         assert shown(without).startswith("… Exercise"), shown(without)

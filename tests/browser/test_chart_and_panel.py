@@ -10,7 +10,7 @@ from playwright.sync_api import Locator, Page, expect
 from tests.browser.conftest import Lab, Watch
 from tests.browser.live import begin_cell, close_notebook, open_notebook, output, run_cells, shoot, theme, wait_idle, write
 
-PANEL = """import time
+PANEL = """import threading
 import chatlib
 from chatlib.lab.widgets.broker_panel import BrokerPanel
 from chatlib.lab.widgets.queue_chart import QueueChart
@@ -129,7 +129,9 @@ def test_a_broker_is_broken_by_buttons_and_the_chart_shows_it(notebook: Page) ->
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("notebook", [("time.sleep(8)", "BrokerPanel(chatlib.brokers.RemoteBroker(broker.url))")], indirect=True, ids=[""])
+@pytest.mark.parametrize(
+    "notebook", [("threading.Event().wait(8)", "BrokerPanel(chatlib.brokers.RemoteBroker(broker.url))")], indirect=True, ids=[""]
+)
 def test_a_click_waits_for_a_busy_kernel_and_is_done_once(notebook: Page) -> None:
     """1 while a cell runs, clicks wait, and the panel says so; 2 afterwards it is frozen, once; 3 thawed; 4 an alarm, raised and cleared;
     5 a broker that somebody else runs has no buttons.

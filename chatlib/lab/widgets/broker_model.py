@@ -34,6 +34,7 @@ __all__ = ["ALARM", "WHOLE", "BrokerModel", "Note", "Part", "allowed"]
 WHOLE: Final = "broker"  #: the key of the broker itself; a node's is its index, "0", "1" ...
 ALARM: Final = "alarm"  #: a state beside those of a broker: it runs and takes nothing from publishers
 STOPPED_SAID: Final = "down"  # to people; a process that was killed was not stopped
+NO_MAJORITY: Final = "no majority"  # of a cluster that is said to be starting: too few of its nodes serve
 KEPT: Final = 200  # notes
 LOOK: Final = 1.0  # seconds for one answer about alarms
 ALARMS: Final = 1.5  # seconds between two questions about alarms
@@ -198,7 +199,10 @@ class BrokerModel:
         quiet = not part.state or part.busy or self._parts[WHOLE].busy
         self._parts[part.key] = replace(part, state=shown, alarms=alarms, since=time.time() if shown != part.state else part.since)
         if not quiet and shown != part.state:
-            was, is_now = (STOPPED_SAID if state == BrokerState.STOPPED.value else state for state in (part.state, shown))
+            words = {BrokerState.STOPPED.value: STOPPED_SAID}
+            if part.key == WHOLE and self._nodes:
+                words[BrokerState.STARTING.value] = NO_MAJORITY
+            was, is_now = (words.get(state, state) for state in (part.state, shown))
             self._say("seen", f"{part.name}: {was} → {is_now}" + (f" ({', '.join(alarms)})" if alarms else ""))
 
     def _due(self, what: str, period: float) -> bool:

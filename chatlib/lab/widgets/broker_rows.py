@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any, Final
 
-from chatlib.lab.widgets.broker_model import ALARM, STOPPED_SAID, WHOLE, Note, Part
+from chatlib.lab.widgets.broker_model import ALARM, NO_MAJORITY, STOPPED_SAID, WHOLE, Note, Part
 
 __all__ = ["LABELS", "card", "lines_of", "rows_of"]
 
@@ -39,7 +39,7 @@ def _row(part: Part, *, is_cluster: bool, remote: bool) -> dict[str, Any]:
     if part.alarms:
         word = f"{' and '.join(part.alarms)} alarm"
     elif whole and part.state == "starting" and not part.busy:
-        word = "no majority"
+        word = NO_MAJORITY
     elif remote and part.state == "stopped":
         word = "no answer"
     actions = [action for action in LABELS if not action.startswith("alarm")]

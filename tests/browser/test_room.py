@@ -17,11 +17,12 @@ from chatlib.lab.widgets.room import Room
 broker = chatlib.LocalBroker()
 broker.start()
 chat = chatlib.connect(broker)"""
-BUSY = """import pathlib
+BUSY = """import pathlib, threading, time
+pause = threading.Event()
 deadline = time.monotonic() + 120
 while not pathlib.Path('stop-busy').exists() and time.monotonic() < deadline:
     chat.user('bob').send('#team', 'tick')
-    time.sleep(0.3)"""
+    pause.wait(0.3)"""
 END = "chat.close()\nbroker.close()"
 
 

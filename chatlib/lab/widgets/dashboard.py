@@ -21,7 +21,7 @@ from chatlib.names import inbox_queue
 
 __all__ = ["Dashboard"]
 
-COLUMN: Final = "540px"  # a page of less than two of them shows all below each other
+COLUMN: Final = "760px"  # a page of less than two of them shows all below each other
 
 
 class Dashboard(Live, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types

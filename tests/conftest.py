@@ -44,8 +44,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--broker-image", default="rabbitmq:4-management", help="the image of --broker-kind docker (default: %(default)s)")
 
 
-def pytest_configure() -> None:
+class FailuresAtOnce:
+    """Tells each failure when it happens, in one line: the rest may take a quarter of an hour."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """A test has failed, here or at a worker."""
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if report.failed and terminal is not None:
+            why = getattr(getattr(report.longrepr, "reprcrash", None), "message", "") or str(report.longrepr)
+            terminal.ensure_newline()
+            terminal.write_line(f"FAILED {report.when} {report.nodeid}: {why.strip().splitlines()[0] if why.strip() else ''}"[:300])
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """A shell that starts us in the background has its children ignore Ctrl-C, which tests send to programs that they start."""
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(FailuresAtOnce(config))
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

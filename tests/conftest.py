@@ -55,8 +55,7 @@ class FailuresAtOnce:
         terminal = self._config.pluginmanager.get_plugin("terminalreporter")
         if report.failed and terminal is not None:
             why = getattr(getattr(report.longrepr, "reprcrash", None), "message", "") or str(report.longrepr)
-            terminal.ensure_newline()
-            terminal.write_line(f"FAILED {report.when} {report.nodeid}: {why.strip().splitlines()[0] if why.strip() else ''}"[:300])
+            terminal.write_line(f"\nFAILED {report.when} {report.nodeid}: {why.strip().splitlines()[0] if why.strip() else ''}"[:300])
 
 
 def pytest_configure(config: pytest.Config) -> None:

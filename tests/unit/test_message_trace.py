@@ -176,6 +176,15 @@ def link(lost: float, back: float) -> list[Event]:
     return [at(lost, hops.LINK, "", state="recovering", reason="x"), at(back, hops.LINK, "", state="connected", reason="")]
 
 
+def test_a_chat_that_was_closed_is_no_loss_of_the_link() -> None:
+    """One that ended before says nothing of this message; one that ends meanwhile is told, and nobody waits for its link."""
+    closed, up = at(-1, hops.LINK, "", state="closed"), at(0.005, hops.LINK, "", state="connected")
+    trace = trace_of([closed, up, *sent(), *received(1)], "m1")
+    assert not trace.bands and "the chat is closed" not in [row.words for row in trace.rows]
+    trace = trace_of([*sent(), at(0.5, hops.LINK, "", state="closed"), *received(1)], "m1")
+    assert not trace.bands and "the chat is closed" in [row.words for row in trace.rows]
+
+
 def test_a_fault_in_the_time_of_the_message_is_a_band_with_its_beginning_and_its_end() -> None:
     trace = trace_of([*sent(), *fault(1, 4), *link(1.5, 4.5), *received(5)], "m1")
     assert trace.bands == (Band("fault", "kill broker", 3, 5), Band("link", "no link", 4, 6))

@@ -25,7 +25,7 @@ OF_MESSAGE: Final = {
 }
 BY_SENDER: Final = {events.STORED, events.SENT, events.CONFIRMED, events.RETURNED, events.NACKED, events.UNKNOWN}
 RECEIPT_ID: Final = re.compile(":(delivered|read):")  # between the id of a message and a name, see ReceiveMessage.receipt_id
-DOWN, UP = ("recovering", "closed"), ("connected", "blocked")
+UP = ("connected", "blocked", "closed")  # a closed one waits for nothing any more
 LINK_WORDS: Final = {
     "recovering": "the link is lost: chatlib reconnects",
     "connected": "the link is up",
@@ -274,15 +274,15 @@ def _is_unsure(sent: Event, sequence: Sequence[Event]) -> bool:
 
 
 def _around(history: Sequence[Event], began: float, ended: float) -> list[Event]:
-    """Beginnings and ends of faults and losses of the link that touch this time; each pair as a whole."""
-    found: list[Event] = []
+    """Beginnings and ends of faults and losses of the link that touch this time, each pair as a whole; and chats closed in it."""
+    found = [event for event in history if event["hop"] == events.LINK and event.get("state") == "closed" and began <= event["at"] <= ended]
     for opens, closes, name in (_faults, _faults_end, _name), (_down, _up, _no_name):
         begun: dict[str, Event] = {}
         for event in history:
             if opens(event):
                 begun.setdefault(name(event), event)
             elif closes(event) and (start := begun.pop(name(event), None)) is not None and event["at"] >= began and start["at"] <= ended:
-                found += [start, event]
+                found += [start] if event in found else [start, event]
         found += [start for start in begun.values() if start["at"] <= ended]
     return found
 
@@ -304,7 +304,7 @@ def _faults_end(event: Event) -> bool:
 
 
 def _down(event: Event) -> bool:
-    return event["hop"] == events.LINK and event.get("state") in DOWN
+    return event["hop"] == events.LINK and event.get("state") == "recovering"
 
 
 def _up(event: Event) -> bool:

@@ -235,7 +235,7 @@ def test_a_closed_room_is_let_go(chat: Chat, unique: Callable[[str], str]) -> No
     model = weakref.ref(room._model)
     room.close()
     del room
-    wait_until(lambda: gc.collect() and model() is None, 10, "nothing holds the model")
+    wait_until(lambda: (gc.collect(), model() is None)[1], 10, "nothing holds the model")
 
 
 # ---- the broker falls --------------------------------------------------------------------------------------------------------------

@@ -155,9 +155,9 @@ def test_the_widgets_of_the_tour_are_alive_until_it_ends(lab: Lab, page: Page, w
     for selector in WIDGETS.values():
         expect(dashboard.locator(selector).first).to_be_visible()
     say(dashboard, "And this?")
-    shoot(page, "tour-dashboard-light", dashboard)
+    shoot(page, "tour-dashboard-light")
     theme(page, "JupyterLab Dark")
-    shoot(page, "tour-dashboard-dark", dashboard)
+    shoot(page, "tour-dashboard-dark")
     theme(page, "JupyterLab Light")
     # 4
     run_cells(page, last)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -26,6 +27,8 @@ __all__ = ["Live"]
 PLAIN: Final = "text/plain"
 VIEW: Final = "application/vnd.jupyter.widget-view+json"
 PATIENCE: Final = 5.0  # seconds that stop() gives a thread to end its last round
+
+LATEST: Final = 1.2  # seconds after which every widget has looked at everything again, also at what it looks at once a second
 
 Bundle = dict[str, Any]
 Actions = SimpleQueue[Callable[[], object] | None]
@@ -104,7 +107,7 @@ class Live:
     def keep(self) -> None:
         """Let the notebook save the picture of now, whatever comes later: `stop` and `close` put it into the notebook."""
         if self.is_running:
-            enough = self._rounds + 2  # the one under way, and one that began after this call
+            enough = self._rounds + 2 + math.ceil(self.hz * LATEST)  # the one under way does not count
             until(lambda: self._rounds >= enough or not self.is_running, PATIENCE)
         self._kept = self.still()
 

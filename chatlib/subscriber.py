@@ -28,6 +28,7 @@ class Subscription:
     on_delivery: Callable[[Delivery], None]
     on_reset: Callable[[str], None]
     ended: bool = False  #: nobody wants it any more, even if the broker could not be told yet
+    epoch: int = -1  #: of the channel on which it consumes; -1: on none
 
 
 class Subscriber:
@@ -99,6 +100,7 @@ class Subscriber:
         """The broker ended a consumer (its queue was deleted): whose it was, or None if it had been removed."""
         subscription = self._subscriptions.get(tag)
         if subscription:
+            subscription.epoch = -1
             subscription.on_reset(subscription.queue)
         return subscription
 
@@ -108,7 +110,11 @@ class Subscriber:
             self._consume(subscription)
 
     def _consume(self, subscription: Subscription) -> None:
+        """Once for each channel: a queue that is made again may be so after the connection was, which resumed all consumers."""
         assert self._channel
+        if subscription.epoch == self.epoch:
+            return
+        subscription.epoch = self.epoch
         acks = self._acks
 
         def on_delivery(delivery: Delivery) -> None:

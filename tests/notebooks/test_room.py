@@ -230,6 +230,21 @@ def test_a_room_can_be_stopped_started_and_closed_any_number_of_times(make: Call
     click(room, 0, "send", to=f"@{alice}", text="too late")
 
 
+def test_an_answer_never_stands_above_its_question(chat: Chat, unique: Callable[[str], str]) -> None:
+    """Cells say ten things in turns, each when the one before has come, faster than the room looks."""
+    a, b = unique("alice"), unique("bob")
+    room = Room(chat, [a, b])
+    try:
+        for number in range(10):
+            sent = chat.user((a, b)[number % 2]).send("@" + (b, a)[number % 2], f"turn {number}")
+            wait_until(lambda sent=sent: sent.receipts, 20, "it has come")  # type: ignore[misc]
+        room.open_conversation(a, f"@{b}")
+        wait_until(lambda: len(shown(room, 0)) == 10, 10, "all are shown")
+        assert list(shown(room, 0)) == [f"turn {number}" for number in range(10)]
+    finally:
+        room.close()
+
+
 def test_a_closed_room_is_let_go(chat: Chat, unique: Callable[[str], str]) -> None:
     room = Room(chat, [unique("alice")])
     model = weakref.ref(room._model)

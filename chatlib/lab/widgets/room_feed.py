@@ -113,7 +113,12 @@ class Feed:
     def _take_over(self) -> None:
         with self._lock:
             if self._is_open and not self._takers:
-                self._takers = {name: _Taker(user, self._model.hear) for name, user in self._users.items()}
+                self._takers = {name: _Taker(user, self._hear) for name, user in self._users.items()}
+
+    def _hear(self, name: str, received: ReceivedMessage) -> None:
+        """On a handler's thread. What was said before it is shown before it: an answer never stands above its question."""
+        self._show_accepted()
+        self._model.hear(name, received)
 
     def close(self) -> None:
         """Give the handlers back, listen no more."""

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Final, Self
+from weakref import ref
 
 from IPython.display import DisplayHandle
 
@@ -34,6 +35,16 @@ Bundle = dict[str, Any]
 Actions = SimpleQueue[Callable[[], object] | None]
 
 _log = logging.getLogger("chatlib.lab")
+
+
+def _closing(widget: ref[Live]) -> Callable[[], None]:
+    """Closes it if it is still there: a lesson holds no widget whose cell was run again."""
+
+    def close() -> None:
+        if (found := widget()) is not None:
+            found.close()
+
+    return close
 
 
 class Live:
@@ -75,7 +86,7 @@ class Live:
         self._kept: Bundle = {}
         cells.claim(self)
         if (lesson := current()) is not None:
-            lesson.closing(self.close)
+            lesson.closing(_closing(ref(self)))
         self.start()
 
     @property

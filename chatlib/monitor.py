@@ -9,9 +9,10 @@
         sampler.frame()
 
 What exists is exact, and so is how many messages are in a classic queue; a quorum queue (retries, and everything on a cluster) reports
-now and then, so its depth may be some seconds old (seen on 3.10: 80 for 2 s, when it was empty). Other figures (rates, memory, consumers) are samples that the broker
-takes now and then: `LocalBroker` every second, a stock broker every five. So a queue may have none in its first seconds, and a broker
-whose metrics are off (RabbitMQ 4 calls them deprecated) has none at all: they are NaN then, and there are no channels and consumers.
+now and then, so its depth may be some seconds old (seen on 3.10: 80 for 2 s, when it was empty). Other figures (rates, memory,
+consumers) are samples that the broker takes now and then: `LocalBroker` every second, a stock broker every five. So a queue may have
+none in its first seconds, and a broker whose metrics are off (RabbitMQ 4 calls them deprecated) has none at all: they are NaN then,
+and there are no channels and consumers.
 `age` is how old the figures are, in seconds: found out by looking at the broker's clock more than once, so NaN in the first table.
 """
 
@@ -206,7 +207,7 @@ class Monitor:
         self.freshness = Freshness()
 
     def queues(self) -> DataFrame:
-        """Queues: messages `ready` and `unacked`, exact of classic queues; consumers, memory (bytes), messages a second in and out, as old as `age`."""
+        """Queues: messages `ready` and `unacked`; consumers, memory (bytes), messages a second in and out, as old as `age`."""
         depths = depths_of(self.management)
         answers = [each | depths.get(each.get("name", ""), {}) for each in self._list(self.management.in_vhost("queues"))]
         return self._figures("queue", QUEUES, answers)

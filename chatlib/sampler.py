@@ -48,7 +48,8 @@ COLUMNS: Final[Mapping[str, Column]] = {
     "age": number("age"),
 }
 """at: Unix seconds when the broker was asked. queue: "" in a sample that found none. up: whether it answered; if not, the numbers
-are NaN. ready and unacked are exact of classic queues, and of quorum queues what they reported last, some seconds ago; consumers and the rates (a second) are as old as `age` says, in seconds, and NaN where the broker does not count."""
+are NaN. ready and unacked are exact of classic queues, and of quorum queues what they reported last, some seconds ago; consumers
+and the rates (a second) are as old as `age` says, in seconds, and NaN where the broker does not count."""
 
 FAULTS: Final[Mapping[str, Column]] = {"name": text("name"), "target": text("target"), "began": number("began"), "ended": number("ended")}
 COUNTERS: Final[Mapping[str, Column]] = {

@@ -85,6 +85,12 @@ class WholeFiles(LoadFileScheduling):  # type: ignore[misc]  # pytest-xdist has 
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """-n auto: one worker more than cores, since a test that breaks a broker waits for it half of the time."""
+    return (os.cpu_count() or 1) + 1
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> WholeFiles:
     """Not --dist loadgroup: with pytest 9.2 pytest-xdist 3.8 does not see the groups."""
     return WholeFiles(config, log)

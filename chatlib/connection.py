@@ -175,15 +175,15 @@ class Connection:
         """Close in good order, without `on_lost`; `on_closed()` when it is done."""
         self._closing = True
         self._on_lost = (lambda _: on_closed()) if on_closed else None
-        if self._amqp.is_closed or self._amqp.is_closing:
-            if on_closed:
-                on_closed()
-            return
         try:
-            self._amqp.close()
+            if not (self._amqp.is_closed or self._amqp.is_closing):
+                self._amqp.close()
+                return
         except amqp.ConnectionWrongStateError:  # still opening, or just gone: nothing to close in order
-            if on_closed:
-                on_closed()
+            pass
+        self._on_lost = None
+        if on_closed:
+            on_closed()
 
 
 class Channel:
@@ -249,14 +249,20 @@ class Channel:
         self._amqp.exchange_declare("amq.direct", passive=True, callback=lambda _: on_ok())
 
     def consume(
-        self, queue: str, tag: str, epoch: int, on_delivery: Callable[[Delivery], None], arguments: dict[str, Any] | None = None
+        self,
+        queue: str,
+        tag: str,
+        epoch: int,
+        on_delivery: Callable[[Delivery], None],
+        on_ok: Callable[[], None] = lambda: None,
+        arguments: dict[str, Any] | None = None,
     ) -> None:
-        """Start the consumer `tag`; deliveries carry `epoch`."""
+        """Start the consumer `tag`; `on_ok()` when the broker has it; deliveries carry `epoch`."""
 
         def delivered(_: Any, method: Any, properties: Any, body: bytes) -> None:
             on_delivery(_delivery(epoch, queue, method, properties, body))
 
-        self._amqp.basic_consume(queue, delivered, consumer_tag=tag, arguments=arguments)
+        self._amqp.basic_consume(queue, delivered, consumer_tag=tag, arguments=arguments, callback=lambda _: on_ok())
 
     def get(self, queue: str, on_answer: Callable[[Delivery | None], None]) -> None:
         """Ask for one message; `on_answer(delivery)`, or None if the queue is empty. One at a time."""

@@ -42,6 +42,7 @@ __all__ = ["Link", "LinkState", "Subscription"]
 
 _log = logging.getLogger("chatlib.link")
 CLOSING = 2.0  # seconds for the broker's answer to "close", after which it has every ack; a frozen one gives none
+_MOMENT = 0.01  # seconds between two looks whether the old connections are closed
 _QUIET_ATTEMPTS = 30  # about half a minute of failures before the log says CRITICAL: a restart takes 5 to 10 s
 
 
@@ -61,7 +62,7 @@ class Link:
         self._publisher = Publisher(settings.window, hops, self._io.later, lambda: self._pair.reopen_publisher() if self._pair else None)
         guess: QueueType = "quorum" if len(urls) > 1 else "classic"
         self._admin = Admin(guess if settings.queue_type == "auto" else settings.queue_type, guessed=settings.queue_type == "auto")
-        self._subscriber = Subscriber()
+        self._subscriber = Subscriber(self._io.later)
         self.queues = Queues(self._admin, self._request, self._state.rest)  #: declare, count, purge, delete: what a chat asks about queues
         self._woken = False
         self._consumers = self._attempts = 0
@@ -302,7 +303,7 @@ class Link:
 
     def _lost(self, error: ChatError) -> None:
         """A connection is gone, or did not come to be: keep everything, try again."""
-        self._drop(str(error))
+        old = self._drop(str(error))
         if self._state.is_closed:
             return
         if self.state is LinkState.CONNECTING:
@@ -317,10 +318,20 @@ class Link:
             _log.critical("still no broker after %d attempts: %s", self._attempts, error)
         settings = self._settings
         wait = backoff(max(1, self._attempts), base=settings.recovery_base, factor=2.0, cap=settings.recovery_cap, rng=self._rng)
-        self._cancel_wait = self._io.later(wait, self._attempt)
+        deadline = time.monotonic() + CLOSING
+        self._cancel_wait = self._io.later(wait, lambda: self._try_again(old, deadline))
 
-    def _drop(self, reason: str) -> None:
-        """Let go of the pair and of all that only meant something on it."""
+    def _try_again(self, old: Pair | None, deadline: float) -> None:
+        """Not before the broker has closed what is left of the old pair: until then it keeps what it handed out there, and would
+        hand out later messages here first.
+        """
+        if old is None or old.is_closed or time.monotonic() >= deadline:
+            self._attempt()
+        else:
+            self._cancel_wait = self._io.later(_MOMENT, lambda: self._try_again(old, deadline))
+
+    def _drop(self, reason: str) -> Pair | None:
+        """Let go of the pair and of all that only meant something on it; returns it, while it closes."""
         pair, self._pair = self._pair, None
         if pair:
             pair.close()
@@ -330,6 +341,7 @@ class Link:
         self._subscriber.detach()
         self._publisher.detach(reason)
         self._admin.detach()
+        return pair
 
     def on_blocked(self, reason: str) -> None:
         """An alarm on the broker stops publishing."""

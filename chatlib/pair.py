@@ -65,6 +65,8 @@ class Pair:
         self._owner = owner
         self._settings = settings
         self._over = False
+        self._left = 2  # connections that are not closed
+        self._on_closed: Callable[[], None] = lambda: None
         self._opening = {"publisher", "consumer", "admin"}
         self._publish = self._connect(io, f"{name} publish")
         self._consume = self._connect(io, f"{name} consume")
@@ -169,17 +171,24 @@ class Pair:
             self.close()
             self._owner.on_lost(self, error)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the broker has answered the closing of both connections, or they are gone."""
+        return self._left == 0
+
     def close(self, on_closed: Callable[[], None] = lambda: None) -> None:
-        """Close both connections in good order; `on_closed()` when both are."""
+        """Close both connections in good order; `on_closed()` when both are. Twice is once: the last `on_closed` counts."""
+        self._on_closed = on_closed
+        if self.is_closed:
+            on_closed()
+        if self._over:
+            return
         self._over = True
         self._cancel_patience()
-        left = 2
+        self._publish.close(self._closed)
+        self._consume.close(self._closed)
 
-        def closed() -> None:
-            nonlocal left
-            left -= 1
-            if left == 0:
-                on_closed()
-
-        self._publish.close(closed)
-        self._consume.close(closed)
+    def _closed(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self._on_closed()

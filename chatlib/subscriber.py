@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,6 +16,14 @@ from chatlib.envelope import Delivery
 from chatlib.tags import Acks
 
 __all__ = ["Subscriber", "Subscription"]
+
+_log = logging.getLogger("chatlib.link")
+SUSPECT = 3  # losses in a row at which it is the queue: three kills that hit the same answer by chance are not to be expected
+ALONE, ALONE_MOST = 5.0, 60.0  # seconds that such a queue is left alone, doubled each time, up to
+
+
+Later = Callable[[float, Callable[[], None]], object]
+"""Runs a function in some seconds, on the I/O thread."""
 
 
 @dataclass(eq=False, slots=True)
@@ -29,12 +39,20 @@ class Subscription:
     on_reset: Callable[[str], None]
     ended: bool = False  #: nobody wants it any more, even if the broker could not be told yet
     epoch: int = -1  #: of the channel on which it consumes; -1: on none
+    losses: int = 0  #: how often in a row a channel was lost when the answer to this consume was the next to come
+    not_before: float = 0.0  #: monotonic seconds: left alone until then
 
 
 class Subscriber:
-    """The consumers of a link, on one channel. `epoch` counts channels: an ack only means something within its own."""
+    """The consumers of a link, on one channel. `epoch` counts channels: an ack only means something within its own.
 
-    def __init__(self) -> None:
+    A quorum queue without a leader ends the whole connection of who consumes it (541), again and again. So a queue over which
+    the channel was lost `SUSPECT` times is left alone for a while, and all others go on.
+    """
+
+    def __init__(self, later: Later) -> None:
+        self._later = later
+        self._asked: deque[Subscription] = deque()  # consumes without an answer; the broker answers in this order
         self.epoch = 0
         self._channel: Channel | None = None
         self._subscriptions: dict[str, Subscription] = {}
@@ -59,18 +77,41 @@ class Subscriber:
         self._channel = channel
 
     def resume(self) -> None:
-        """Start all consumers."""
+        """Start all consumers, those of suspect queues when their time has come."""
+        now = time.monotonic()
         for subscription in self._subscriptions.values():
-            if not subscription.ended:
+            if subscription.ended:
+                continue
+            if subscription.not_before > now:
+                self._later(subscription.not_before - now, lambda each=subscription, epoch=self.epoch: self._once_more(each, epoch))  # type: ignore[misc]
+            else:
                 self._consume(subscription)
+
+    def _once_more(self, subscription: Subscription, epoch: int) -> None:
+        if epoch == self.epoch and self._channel:
+            self.again(subscription)
 
     def detach(self) -> None:
         """The channel is gone: the broker hands out again what was open on it."""
         self._channel = None
         self.epoch += 1
         self._acks.clear()
+        if self._asked:
+            self._suspect(self._asked[0])
+            self._asked = deque()
         for subscription in self._subscriptions.values():
             subscription.on_reset(subscription.queue)
+
+    def _suspect(self, subscription: Subscription) -> None:
+        subscription.losses += 1
+        if subscription.losses >= SUSPECT:
+            seconds = min(ALONE * 2 ** (subscription.losses - SUSPECT), ALONE_MOST)
+            subscription.not_before = time.monotonic() + seconds
+            _log.warning(
+                "%d times the connection was lost when the queue %s was to be consumed, it may have no leader: left alone for %g s, "
+                "the others go on",
+                subscription.losses, subscription.queue, seconds,
+            )  # fmt: skip
 
     def add(self, subscription: Subscription, on_ok: Callable[[], None], *, confirm: bool = True) -> None:
         """Consume, now and after every `attach`; `on_ok()` when it was asked for, with `confirm` when the broker has the consumer.
@@ -101,6 +142,7 @@ class Subscriber:
         subscription = self._subscriptions.get(tag)
         if subscription:
             subscription.epoch = -1
+            self._answered(subscription)
             subscription.on_reset(subscription.queue)
         return subscription
 
@@ -115,14 +157,24 @@ class Subscriber:
         if subscription.epoch == self.epoch:
             return
         subscription.epoch = self.epoch
-        acks = self._acks
+        acks, asked = self._acks, self._asked
+
+        def on_ok() -> None:
+            if asked is self._asked:
+                self._answered(subscription)
 
         def on_delivery(delivery: Delivery) -> None:
             if delivery.epoch == self.epoch:  # else from a channel that is being closed: the broker hands it out again
                 acks.delivered(delivery.tag)
                 subscription.on_delivery(delivery)
 
-        self._channel.consume(subscription.queue, subscription.tag, self.epoch, on_delivery)
+        self._asked.append(subscription)
+        self._channel.consume(subscription.queue, subscription.tag, self.epoch, on_delivery, on_ok)
+
+    def _answered(self, subscription: Subscription) -> None:
+        if subscription in self._asked:
+            self._asked.remove(subscription)
+            subscription.losses = 0
 
     def write_acks(self) -> None:
         """Write what was settled since the last time, in as few acks as possible."""

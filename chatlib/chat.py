@@ -248,6 +248,10 @@ class Chat:
         """Call `listener(event)` for every hop of every message (see `chatlib.events`). Returns what stops it."""
         return self._hops.listen(listener)
 
+    def sent(self, message_id: str) -> SentMessage | None:
+        """What `send` returned for this id, as long as somebody holds it or it has no outcome; None for any other id."""
+        return self._outbox.sent.get(message_id)
+
     def flush(self, timeout: float = 30.0) -> bool:
         """Wait until everything sent has its outcome; False if that took longer than `timeout` seconds."""
         deadline = time.monotonic() + timeout

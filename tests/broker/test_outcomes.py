@@ -65,6 +65,7 @@ def test_each_outcome_has_its_state_its_error_and_its_word_on_certainty(chat: Ch
         for thread in threads:
             thread.join(5)
         assert answers == [error] * 4 and message.error is error
+    assert all(chat.sent(message.message_id) is message for message in sent) and chat.sent("another") is None
     # 3
     for message in bob.receive(limit=1, timeout=5):
         message.ack()

@@ -141,7 +141,7 @@ class Feed:
         elif hop == SENT:  # its sender may not have kept it, and after the confirm nobody has it any more: hold it until it is shown
             with self._lock:
                 if self._accepted.get(event["message_id"], self) is None:
-                    self._accepted[event["message_id"]] = self._chat._outbox.sent.get(event["message_id"])
+                    self._accepted[event["message_id"]] = self._chat.sent(event["message_id"])
         elif hop in (JOINED, LEFT):
             self._model.set_member(event["user"], event["to"], hop == JOINED)
         elif hop == LINK:
@@ -161,7 +161,7 @@ class Feed:
     def _show_accepted(self) -> None:
         with self._lock:  # in the order in which they were sent
             for message_id, held in list(self._accepted.items()):
-                sent = held or self._chat._outbox.sent.get(message_id)
+                sent = held or self._chat.sent(message_id)
                 if sent is not None:  # else it is being accepted at this moment
                     self._model.say(sent)
                     del self._accepted[message_id]

@@ -132,14 +132,13 @@ class Inbox:
     def give_back(self) -> None:
         """Everything that was not shown goes back to the queue, in its place, and what comes later, too, until `open`.
 
-        To be called when the broker has stopped handing out: what still comes has to go back behind what came before it.
+        To be called when the broker has stopped handing out. What is handed out even so goes back behind what came before it (hence
+        all under the lock): a quorum queue hands out again in the order in which messages came back, a classic one in the old one.
         """
         with self._changed:
             self._away = True
-            deliveries = list(self._arrived)
-            self._arrived.clear()
-        for delivery in deliveries:  # a quorum queue hands them out in the order in which they came back, a classic one in the old one
-            self._link.requeue(delivery)
+            while self._arrived:
+                self._link.requeue(self._arrived.popleft())
 
     def _open(self, delivery: Delivery) -> ReceivedMessage | None:
         attempt = _number(delivery, ATTEMPT)

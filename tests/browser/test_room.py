@@ -10,6 +10,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import Lab, Watch
 from tests.browser.live import begin_cell, close_notebook, open_notebook, output, run_cells, shoot, theme, wait_idle, write
+from tests.browser.rooms import bubble, pane, say, told
 
 SETUP = """import time
 import chatlib
@@ -43,24 +44,6 @@ def room(lab: Lab, page: Page, watch: Watch, request: pytest.FixtureRequest) -> 
 def notebook(show: str, *cells: str) -> pytest.MarkDecorator:
     """A notebook with a room, and more cells: the first of them is cell 2."""
     return pytest.mark.parametrize("room", [(f"room = {show}\nroom", *cells)], indirect=True, ids=[""])
-
-
-def pane(room: Locator, name: str) -> Locator:
-    return room.locator(".pane").filter(has=room.page.locator(f".name:text-is('{name}')"))
-
-
-def say(pane: Locator, text: str) -> None:
-    pane.locator(".say input").fill(text)
-    pane.locator(".say input").press("Enter")
-
-
-def bubble(pane: Locator, text: str) -> Locator:
-    return pane.locator(".bubble").filter(has=pane.page.locator(f".text:text-is('{text}')"))
-
-
-def told(pane: Locator, text: str, words: str) -> None:
-    """What was sent has this tick."""
-    expect(bubble(pane, text).locator(".words")).to_have_text(words)
 
 
 @pytest.mark.timeout(180)

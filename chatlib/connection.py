@@ -27,6 +27,8 @@ from chatlib.topology import Binding, Declaration, Exchange
 
 __all__ = ["Channel", "Connection", "IOThread"]
 
+Done = Callable[[], None]  #: what is called when the broker has answered
+OnDelivery = Callable[[Delivery], None]
 _log = logging.getLogger("chatlib.connection")
 if logging.getLogger("pika").level == logging.NOTSET:
     # pika logs tracebacks even where a connection closes normally; each loss is reported once, by the link.
@@ -171,18 +173,14 @@ class Connection:
 
         self._amqp.channel(on_open_callback=opened)
 
-    def close(self, on_closed: Callable[[], None] | None = None) -> None:
+    def close(self, on_closed: Done) -> None:
         """Close in good order, without `on_lost`; `on_closed()` when it is done."""
         self._closing = True
-        self._on_lost = (lambda _: on_closed()) if on_closed else None
+        self._on_lost = lambda _: on_closed()
         try:
-            if not (self._amqp.is_closed or self._amqp.is_closing):
-                self._amqp.close()
-                return
-        except amqp.ConnectionWrongStateError:  # still opening, or just gone: nothing to close in order
-            pass
-        self._on_lost = None
-        if on_closed:
+            self._amqp.close()
+        except amqp.ConnectionWrongStateError:  # still opening, closing already, or gone: nothing to close in order
+            self._on_lost = None
             on_closed()
 
 
@@ -249,13 +247,7 @@ class Channel:
         self._amqp.exchange_declare("amq.direct", passive=True, callback=lambda _: on_ok())
 
     def consume(
-        self,
-        queue: str,
-        tag: str,
-        epoch: int,
-        on_delivery: Callable[[Delivery], None],
-        on_ok: Callable[[], None] = lambda: None,
-        arguments: dict[str, Any] | None = None,
+        self, queue: str, tag: str, epoch: int, on_delivery: OnDelivery, on_ok: Done, arguments: dict[str, Any] | None = None
     ) -> None:
         """Start the consumer `tag`; `on_ok()` when the broker has it; deliveries carry `epoch`."""
 

@@ -28,9 +28,9 @@ from chatlib.events import Events
 from chatlib.pair import Pair
 from chatlib.publisher import Publisher
 from chatlib.queues import Queues, declaring
+from chatlib.recovery import CLOSING, Recovery
 from chatlib.refusals import Judge
 from chatlib.remake import remaking
-from chatlib.retry import backoff
 from chatlib.session import Session
 from chatlib.settings import Settings
 from chatlib.state import LinkState, StateBoard
@@ -41,8 +41,6 @@ from chatlib.urls import masked
 __all__ = ["Link", "LinkState", "Subscription"]
 
 _log = logging.getLogger("chatlib.link")
-CLOSING = 2.0  # seconds for the broker's answer to "close", after which it has every ack; a frozen one gives none
-_MOMENT = 0.01  # seconds between two looks whether the old connections are closed
 _QUIET_ATTEMPTS = 30  # about half a minute of failures before the log says CRITICAL: a restart takes 5 to 10 s
 
 
@@ -55,20 +53,19 @@ class Link:
         self.request_timeout = settings.request_timeout  #: seconds that whoever asks the broker waits for an answer
         self._settings = settings
         self._hops = hops
-        self._rng = rng or random.Random()
         self._state = StateBoard(hops)
         self.reconnects = 0  #: how often the link was made anew
         self._io = IOThread(f"{name} I/O", lambda exc: self._lost(BrokerUnavailable(f"the I/O thread failed: {exc!r}")))
+        self._recovery = Recovery(self._io, settings, rng or random.Random())
         self._publisher = Publisher(settings.window, hops, self._io.later, lambda: self._pair.reopen_publisher() if self._pair else None)
         guess: QueueType = "quorum" if len(urls) > 1 else "classic"
         self._admin = Admin(guess if settings.queue_type == "auto" else settings.queue_type, guessed=settings.queue_type == "auto")
         self._subscriber = Subscriber(self._io.later)
         self.queues = Queues(self._admin, self._request, self._state.rest)  #: declare, count, purge, delete: what a chat asks about queues
         self._woken = False
-        self._consumers = self._attempts = 0
+        self._consumers = 0
         self._pair: Pair | None = None
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
-        self._cancel_wait: Callable[[], None] = lambda: None
         self._first_error: ChatError | None = None
         self._deadline = time.monotonic() + settings.connect_timeout
         self._done = threading.Event()  # closed in good order
@@ -254,7 +251,7 @@ class Link:
         if self._state.is_closed:
             return
         self._urls.rotate(-1)  # after a loss begin with the next: the last one is likely to be down
-        self._attempts += 1
+        self._recovery.attempts += 1
         try:
             self._pair = Pair(self._io, self.url, self._name, self._settings, self)
         except (ValueError, TypeError, KeyError, SyntaxError) as exc:
@@ -270,7 +267,7 @@ class Link:
             if self._admin.queue_type == "quorum" and self._settings.prefetch > IN_ORDER:
                 pair.consumer.prefetch(IN_ORDER, lambda: None)  # counts for the consumers made after it
             self._subscriber.resume()
-            self._attempts = 0
+            self._recovery.attempts = 0
             if self.state is not LinkState.CONNECTING:
                 self.reconnects += 1
                 _log.info("connected again to %s", masked(pair.url))
@@ -314,21 +311,9 @@ class Link:
         elif self.is_up:
             _log.warning("lost the broker, reconnecting: %s", error)
             self._state.become(LinkState.RECOVERING, str(error))
-        elif self._attempts % _QUIET_ATTEMPTS == 0:
-            _log.critical("still no broker after %d attempts: %s", self._attempts, error)
-        settings = self._settings
-        wait = backoff(max(1, self._attempts), base=settings.recovery_base, factor=2.0, cap=settings.recovery_cap, rng=self._rng)
-        deadline = time.monotonic() + CLOSING
-        self._cancel_wait = self._io.later(wait, lambda: self._try_again(old, deadline))
-
-    def _try_again(self, old: Pair | None, deadline: float) -> None:
-        """Not before the broker has closed what is left of the old pair: until then it keeps what it handed out there, and would
-        hand out later messages here first.
-        """
-        if old is None or old.is_closed or time.monotonic() >= deadline:
-            self._attempt()
-        else:
-            self._cancel_wait = self._io.later(_MOMENT, lambda: self._try_again(old, deadline))
+        elif self._recovery.attempts % _QUIET_ATTEMPTS == 0:
+            _log.critical("still no broker after %d attempts: %s", self._recovery.attempts, error)
+        self._recovery.schedule(self._attempt, old)
 
     def _drop(self, reason: str) -> Pair | None:
         """Let go of the pair and of all that only meant something on it; returns it, while it closes."""
@@ -356,7 +341,7 @@ class Link:
 
     def _close(self, done: threading.Event) -> None:
         self._state.become(LinkState.CLOSED, "closed by the user")
-        self._cancel_wait()
+        self._recovery.cancel()
         self._admin.close()
         pair, self._pair = self._pair, None
         pair.close(done.set) if pair else done.set()

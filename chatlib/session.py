@@ -62,7 +62,7 @@ class Session:
 
         def start(channel: Channel, done: Callable[[Any], None]) -> None:
             def ready() -> None:
-                channel.consume(queue_name, f"session.{next(_numbers)}", 0, self._deliveries.put, arguments=named)
+                channel.consume(queue_name, f"session.{next(_numbers)}", 0, self._deliveries.put, lambda: None, named)
                 channel.barrier(lambda: done(None))
 
             channel.prefetch(prefetch, ready)

@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Literal
-from urllib.parse import urlsplit
 
-import httpx
 import pytest
 
 import chatlib
-from chatlib.brokers import LocalBroker
 from tests.support import wait_until
 
 COUNT = 250
-
-
-@pytest.fixture
-def vhost(broker: LocalBroker, unique: Callable[[str], str]) -> Iterator[str]:
-    """The URL of a virtual host without anything in it: in one, all users' queues are of one type."""
-    account = urlsplit(broker.url)
-    name = unique("vhost")
-    with httpx.Client(base_url=f"{broker.management_url}/api/", auth=(account.username or "", account.password or "")) as api:
-        api.put(f"vhosts/{name}").raise_for_status()
-        everything = {"configure": ".*", "write": ".*", "read": ".*"}
-        api.put(f"permissions/{name}/{account.username}", json=everything).raise_for_status()
-        yield f"{broker.url.removesuffix('%2F').removesuffix('/')}/{name}"
-        api.delete(f"vhosts/{name}").raise_for_status()
 
 
 @pytest.mark.parametrize("queue_type", ["classic", "quorum"])

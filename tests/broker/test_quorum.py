@@ -56,31 +56,29 @@ def test_a_retry_queue_is_accepted_and_hands_on(broker: LocalBroker, unique: Cal
         observer.channel.queue_delete(target)
 
 
-def test_a_queue_without_a_leader_keeps_nobody_else_away(
-    broker: LocalBroker, unique: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_queue_without_a_leader_keeps_nobody_else_away(broker: LocalBroker, vhost: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """1 who consumes such a queue loses the connection, each time (541); 2 after three times the others go on for good;
     3 when the queue has its leader again, what was for it comes.
     """
-    monkeypatch.setattr(subscriber, "ALONE", 2.0)
-    alice, bob = unique("alice"), unique("bob")
-    replica = f"{{'%2F_{inbox_queue(bob)}', node()}}"
-    with chatlib.connect(broker.url, settings=Settings(queue_type="quorum")) as chat:
-        chat.user(bob).go_offline()
-        chat.user(alice).send(f"@{bob}", "for later").wait(10)
+    monkeypatch.setattr(subscriber, "ALONE", 4.0)
+    replica = f"{{'{vhost.rpartition('/')[2]}_{inbox_queue('bob')}', node()}}"
+    with chatlib.connect(vhost, settings=Settings(queue_type="quorum")) as chat:
+        alice, bob = chat.users(["alice", "bob"])
+        bob.go_offline()
+        alice.send("@bob", "for later").wait(10)
         broker.rabbitmqctl("eval", f"ra:stop_server(quorum_queues, {replica}).")
         # 1
-        chat.user(bob).go_online()
+        bob.go_online()
         wait_until(lambda: chat.reconnects >= 3, 10, "the third loss")
         # 2
         before = chat.reconnects
         for _ in range(20):
-            sent = chat.user(alice).send(f"@{alice}", "to myself").wait(10)
+            sent = alice.send("@alice", "to myself").wait(10)
             assert sent.state == "confirmed"
-            next(chat.user(alice).receive(10)).ack()
+            next(alice.receive(10)).ack()
         assert chat.reconnects <= before + 1  # it was tried once more at most
         # 3
         broker.rabbitmqctl("eval", f"ra:restart_server(quorum_queues, {replica}).")
-        message = next(chat.user(bob).receive(30))
+        message = next(bob.receive(30))
         assert message.content == "for later"
         message.ack()

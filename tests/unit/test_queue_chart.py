@@ -14,7 +14,7 @@ from chatlib.lab.flow import flow_figure
 from chatlib.lab.marks import ROWS, notes, placed, shapes, spans_of
 from chatlib.lab.tracks import HOLE, LEADS, MOST, Line, Tracks, pick, thinned, total
 from chatlib.lab.widgets import queue_figure
-from chatlib.lab.widgets.queue_view import ALL, WINDOWS, View, axis, left_out, logarithmic, short, status, ticks, top, view_of
+from chatlib.lab.widgets.queue_view import ALL, WINDOWS, View, axis, counted_by, left_out, logarithmic, short, status, ticks, top, view_of
 
 NAN = math.nan
 UNKNOWN = dict.fromkeys(("ready", "unacked", "consumers", "publish_rate", "deliver_rate", "ack_rate", "age"), NAN)
@@ -196,6 +196,20 @@ def test_the_logarithmic_axis_has_a_place_for_nothing() -> None:
     assert names == ["0", "1", "10", "100", "1,000", "10,000"] and places == [logarithmic(float(name.replace(",", ""))) for name in names]
 
 
+@given(st.integers(0, 1_000_000))
+def test_who_points_at_the_logarithmic_axis_reads_the_number(number: int) -> None:
+    assert counted_by(logarithmic(number)) == number
+
+
+def test_the_numbers_are_told_on_the_logarithmic_axis_and_only_there() -> None:
+    tracks = Tracks(sample(100, q=41) + sample(101, q=1_234))
+    figure = queue_figure.empty(1)
+    queue_figure.draw(figure, view(tracks, log=True), None, log=True)
+    assert figure.data[0].text[-1] == "1,234" and "%{text}" in figure.data[0].hovertemplate and figure.data[2].hovertemplate is None
+    queue_figure.draw(figure, view(tracks), None, log=False)
+    assert figure.data[0].text is None and figure.data[0].hovertemplate is None
+
+
 def test_a_view_is_of_the_window_and_in_seconds_since_the_first_sample() -> None:
     tracks = Tracks()
     for second in range(100):
@@ -301,6 +315,15 @@ def test_the_picture_of_a_run_has_gaps_marks_and_all_panels_and_is_small() -> No
     assert {trace.name for trace in figure.data} == {"a", "b", "a, unacked", "b, unacked", "publish", "deliver", "ack", "consumers"}
     assert [note.text for note in figure.layout.annotations] == ["kill"]
     assert len(figure.to_json()) < 60_000
+
+
+def test_gaps_make_no_room_for_names_in_the_legend() -> None:
+    whole, broken = Tracks(sample(100, q=1)), Tracks(sample(100, q=1))
+    for at in range(101, 121):
+        whole.add(sample(at, q=1))
+        broken.add(sample(at, q=1) if at % 2 else [row(at, up=False)])
+    heights = {flow_figure(tracks, [], "Run", queues=["q"], unacked=True, consumers=True).layout.height for tracks in (whole, broken)}
+    assert len(heights) == 1
 
 
 def test_layers_have_their_points_at_the_same_moments() -> None:

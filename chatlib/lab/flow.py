@@ -88,7 +88,7 @@ def flow_figure(
         if consumers:
             _line(figure, tracks.consumers, zero, name="consumers", colour=CONSUMERS, yaxis="y3")
             figure.update_layout(yaxis3={"range": [0, max(2.0, 1.1 * tracks.consumers.peak())]})
-    rows = max(1, math.ceil(sum(ITEM + LETTER * len(trace.name) for trace in figure.data) / LEGEND))
+    rows = max(1, math.ceil(sum(ITEM + LETTER * len(trace.name) for trace in figure.data if trace.showlegend is not False) / LEGEND))
     figure.update_layout(margin={"b": 55 + 30 * rows}, height=figure.layout.height + 30 * (rows - 1))
     shade(figure, [span for span in faults if span[2] is None or span[2] > zero], zero, end)
     figure.update_xaxes(range=[0, end])

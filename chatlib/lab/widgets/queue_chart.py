@@ -88,9 +88,6 @@ class QueueChart(Live, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has
         self.hz = hz
         self._title = title
         self._most = most
-        self._resources = contextlib.ExitStack()
-        recorded = self._resources.enter_context(recording())
-        self.sampler = monitor.sampler(queues=queues, hz=sample_hz, faults=recorded)
         self._sample_hz = sample_hz
         self.tracks = Tracks()
         self._drawing = threading.RLock()
@@ -108,6 +105,9 @@ class QueueChart(Live, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has
         for name in ("chatlib", "chatlib-queues"):
             self.add_class(name)
         self.observe(self._changed, ["paused", "window", "log_scale"])
+        with contextlib.ExitStack() as made:
+            self.sampler = monitor.sampler(queues=queues, hz=sample_hz, faults=made.enter_context(recording()))
+            self._resources = made.pop_all()
         self._begin()
 
     def _controls(self) -> Any:
@@ -156,7 +156,7 @@ class QueueChart(Live, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has
     def figure(self, title: str | None = None) -> Figure:
         """The whole run so far as a static plotly figure, with the faults marked: for a saved notebook."""
         self._catch_up()
-        queues = [name for name in self.tracks.busiest((), SAVED) if name]
+        queues = [name for name in self.tracks.busiest(self._places, SAVED) if name]  # in the colours that they have in the live chart
         missing, _ = left_out(list(self.tracks.queues), queues)
         head = f"{title or self._title}<br><span style='font-size:12px'>{missing}</span>" if missing else title or self._title
         return flow_figure(self.tracks, spans_of(self.sampler.faults), head, queues=queues, unacked=True, consumers=True)
@@ -181,9 +181,6 @@ class QueueChart(Live, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has
     def _end(self) -> None:
         self.sampler.stop()
         self._resources.close()
-        with contextlib.suppress(Exception):  # the kernel may be going down
-            for child in self.children:
-                child.close()
 
     def _show_error(self, text: str) -> None:
         self._trouble.value = f'<div class="chatlib-error" role="alert">{escape(text)}</div>' if text else ""

@@ -10,13 +10,14 @@ import plotly.graph_objects as go
 from chatlib.lab.flow import CONSUMERS, FIGURES, LINES, panels
 from chatlib.lab.marks import notes, shapes
 from chatlib.lab.pictures import FONT
-from chatlib.lab.widgets.queue_view import View, short, ticks
+from chatlib.lab.widgets.queue_view import View, counted_by, short, ticks
 
 __all__ = ["draw", "empty", "keep"]
 
 HEIGHT: Final = 480  # pixels
 LOWEST: Final = 0.03  # of a panel's height below 0: a line of zeros is seen whole
 FORMS: Final = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon", "x")  # at the head of each line: not colour alone
+NUMBER: Final = "%{fullData.name} : %{text}<extra></extra>"
 CONFIG: Final = {
     "displaylogo": False,
     "responsive": True,
@@ -42,13 +43,14 @@ def empty(places: int) -> Any:
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         hovermode="x unified",
+        hoverlabel={"namelength": -1},  # else "inbox.alice, unacked" is cut off
         uirevision="kept",
         legend=beside | {"y": 1, "title": {"text": "ready ───  unacked ┄┄┄", "font": {"size": 11}}},
         legend2=beside | {"y": 0.44},
         legend3=beside | {"y": 0.17},
         **panels(rates=True, consumers=True),
     )
-    figure.update_xaxes(showgrid=True, zeroline=False, title={"standoff": 4})
+    figure.update_xaxes(showgrid=True, zeroline=False, title={"standoff": 4}, unifiedhovertitle={"text": "%{x} s"})
     figure.update_yaxes(title={"standoff": 8})
     return figure
 
@@ -83,6 +85,13 @@ def draw(figure: Any, view: View, last: View | None, *, log: bool) -> bool:
         style["x"], style["y"] = [x for x, _ in view.lines], [y for _, y in view.lines]
         heads = [[len(x) - 1] for x, _ in view.lines[:places]]
         style["selectedpoints"] = heads + [None] * (lines - places)
+        if log or last is None:
+            counted = [
+                [f"{counted_by(value):,}" if value is not None else "" for value in y] if log else None for _, y in view.lines[: 2 * places]
+            ]
+            style["text"] = counted + [None] * (lines - 2 * places)
+    if last is None:  # on a logarithmic axis the points are logarithms: who points at one wants to read the number
+        style["hovertemplate"] = [NUMBER if log else None] * 2 * places + [None] * (lines - 2 * places)
     if last is None or view.x != last.x:
         layout["xaxis.range"] = list(view.x)
     for axis, height, before in zip(("yaxis", "yaxis2", "yaxis3"), view.tops, last.tops if last else (None,) * 3, strict=True):

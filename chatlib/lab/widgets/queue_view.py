@@ -12,7 +12,7 @@ from typing import Final
 from chatlib.lab.marks import Mark, Span, placed
 from chatlib.lab.tracks import RATES, Line, Points, Tracks
 
-__all__ = ["ALL", "WINDOWS", "View", "axis", "left_out", "logarithmic", "short", "status", "ticks", "top", "view_of"]
+__all__ = ["ALL", "WINDOWS", "View", "axis", "counted_by", "left_out", "logarithmic", "short", "status", "ticks", "top", "view_of"]
 
 ALL: Final = "all"
 WINDOWS: Final[Mapping[str, float]] = {"30 s": 30.0, "2 min": 120.0, ALL: math.inf}
@@ -102,13 +102,18 @@ def _highest(lines: Sequence[Points]) -> float:
 
 def logarithmic(value: float) -> float:
     """Where a number stands on the logarithmic axis, which has a place for 0."""
-    return round(math.log10(1 + max(value, 0.0)), 3)
+    return round(math.log10(1 + max(value, 0.0)), 7)
+
+
+def counted_by(place: float) -> int:
+    """The number that stands at this place of the logarithmic axis; up to a million it is exact."""
+    return round(10**place - 1)
 
 
 def ticks(height: float) -> tuple[list[float], list[str]]:
     """Where the logarithmic axis has its numbers, and these."""
     numbers = [0, 1, 3, *(factor * 10**power for power in range(1, 9) for factor in (1, 3))]
-    shown = [number for number in numbers if logarithmic(number) <= height]
+    shown = [number for number in numbers if logarithmic(number) <= height + 0.001]  # 10,000 stands a hair above 4
     if len(shown) > 7:
         shown = [number for number in shown if number in (0, 1) or str(number)[0] == "1"]
     return [logarithmic(number) for number in shown], [f"{number:,}" for number in shown]

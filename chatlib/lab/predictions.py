@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from html import escape
 from types import EllipsisType
 from typing import Any
@@ -30,7 +31,7 @@ class Prediction:
         choices = f" ({' / '.join(map(str, self.choices))})" if self.choices else ""
         if self.is_open:
             state = "No answer yet: put yours in the place of ... and run this cell again, then go on."
-        elif self.choices and self.answer not in self.choices:
+        elif self.choices and not any(_same(self.answer, each) for each in self.choices):
             state = f"{self.answer!r} is none of the choices."
         else:
             state = f"Your answer: {self.answer}. Now run the next cells."
@@ -50,7 +51,7 @@ class Comparison:
     @property
     def hit(self) -> bool:
         """Whether it was foreseen."""
-        return bool(not self.prediction.is_open and self.prediction.answer == self.actual)
+        return not self.prediction.is_open and _same(self.prediction.answer, self.actual)
 
     def __repr__(self) -> str:
         if self.prediction.is_open:
@@ -65,9 +66,17 @@ class Comparison:
         return _box("!", "#2da44e" if self.hit else "#8b7cf6", repr(self))
 
 
-def predict(question: str, answer: Any = ..., *, choices: tuple[Any, ...] = ()) -> Prediction:
+def predict(question: str, answer: Any = ..., *, choices: Iterable[Any] = ()) -> Prediction:
     """Keep `answer` to `question`; `...` means: none yet. choices: what can be answered, if that is limited."""
-    return Prediction(question, answer, choices)
+    return Prediction(question, answer, tuple(choices))
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether both are equal; an array or a table does not say so with one word, but looks the same."""
+    try:
+        return bool(one == other)
+    except Exception:  # noqa: BLE001  the answer is the learner's, and may be anything
+        return repr(one) == repr(other)
 
 
 def _box(mark: str, colour: str, text: str) -> str:

@@ -23,7 +23,11 @@ class Quiz:
     """
 
     def __init__(self, lesson: str) -> None:
-        path = resources.files("chatlib.lab") / "quizzes" / f"{lesson}.json"
+        folder = resources.files("chatlib.lab") / "quizzes"
+        known = sorted(each.name.removesuffix(".json") for each in folder.iterdir() if each.name.endswith(".json"))
+        if lesson not in known:
+            raise ValueError(f"there is no quiz {lesson!r}; there are {', '.join(known)}")
+        path = folder / f"{lesson}.json"
         self.lesson = lesson
         self.questions: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
 
@@ -39,7 +43,7 @@ class Quiz:
 
 
 def quiz(lesson: str) -> Quiz:
-    """The quiz of a lesson, by its number as in the file's name, "01"."""
+    """The quiz of a lesson, by its number as in the file's name, "01". Raises ValueError for one that does not exist."""
     return Quiz(lesson)
 
 

@@ -329,3 +329,43 @@ def test_the_result_of_a_cell_is_a_picture_with_a_constant_text_beside_it() -> N
 def test_whatever_people_and_reasons_are_called_the_picture_is_well_formed(name: str, to: str, reason: str) -> None:
     history = [*sent(sender=name, to="@" + to), *received(user=to), at(1, hops.DEAD, user=to, attempt=1, reason=reason)]
     assert parsed(MessageTrace(history, "m1").svg()) is not None
+
+
+# ---- foreign and broken histories ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("broken", [{"hop": ["sent"], "at": 1}, {"hop": "sent", "at": float("nan")}, {"hop": "sent", "at": float("inf")}])
+def test_a_record_without_a_hop_or_a_time_is_refused(broken: Event) -> None:
+    with pytest.raises(HistoryError, match="has a hop and a time"):
+        MessageTrace([*sent(), broken], "m1")
+
+
+@pytest.mark.parametrize("delay", ["soon", [1], None])
+def test_a_retry_without_a_number_of_seconds_is_a_retry(delay: object) -> None:
+    trace = trace_of([*sent(), *received(), at(0.02, hops.RETRIED, user="bob", delay=delay)], "m1")
+    assert "retry" in [row.words for row in trace.rows]
+
+
+def test_a_foreign_user_may_be_called_as_the_broker_is_here() -> None:
+    picture = MessageTrace([{**event, "user": BROKER} for event in (*sent(), *received())], "m1").svg()
+    assert picture.endswith("</svg>") and "nan" not in picture
+
+
+def test_what_is_no_history_and_no_message_is_refused_with_what_it_can_be() -> None:
+    with pytest.raises(TypeError, match="history is records, a Recorder"):
+        MessageTrace(None, "m1")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="message is an id"):
+        MessageTrace(sent(), 5)  # type: ignore[arg-type]
+
+
+def test_a_whole_run_looks_at_each_record_a_few_times() -> None:
+    class Counted(dict[str, Any]):
+        looks = 0
+
+        def get(self, key: str, default: Any = None) -> Any:
+            Counted.looks += 1
+            return super().get(key, default)
+
+    history = [Counted(event) for number in range(2_000) for event in sent(number, f"m{number}")]
+    assert trace_run(history, limit=10**6).left_out
+    assert Counted.looks < 60 * len(history)  # it was more than 2,000 times for each

@@ -40,11 +40,14 @@ class MessageTrace:
 
     history: records of `chatlib.events`, a Recorder, a lesson, or the path of a JSON Lines file. message: its id, or the message as
     `send` returned it. From above to below stands what happened in its order, not on a scale of time: gaps say how long they are.
-    Raises HistoryError for an unknown id, with those near it, for an empty history and for a file that is none.
+    Raises HistoryError for an unknown id, with those near it, for an empty history and for a file that is none; TypeError for others.
     """
 
     def __init__(self, history: Source, message: str | HasId) -> None:
-        self.trace: Trace = trace_of(_events_of(history), message if isinstance(message, str) else message.message_id)
+        wanted = message if isinstance(message, str) else getattr(message, "message_id", None)
+        if not isinstance(wanted, str):
+            raise TypeError(f"message is an id, or the message as send() returned it, got {message!r}")
+        self.trace: Trace = trace_of(_events_of(history), wanted)
 
     @classmethod
     def run(cls, history: Source, *, first: int = 0, limit: int = 10) -> MessageTrace:
@@ -77,4 +80,7 @@ def _events_of(history: Source) -> list[Event]:
         return load(history)
     if isinstance(history, Recorder):
         return history.events
-    return list(history if isinstance(history, Iterable) else history.history)
+    events = history if isinstance(history, Iterable) else getattr(history, "history", None)
+    if not isinstance(events, Iterable):
+        raise TypeError(f"history is records, a Recorder, a lesson or the path of a history file, got {history!r}")
+    return list(events)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -133,9 +134,15 @@ def _near(message_id: str, known: Sequence[str]) -> str:
     return f"near it are: {', '.join(like)}" if len(known) > 3 else f"there are: {', '.join(known)}"
 
 
+def _when(event: Event) -> float:
+    if not isinstance(event["hop"], str) or not math.isfinite(at := float(event["at"])):
+        raise ValueError(event)
+    return at
+
+
 def _in_time(history: Iterable[Event]) -> list[Event]:
     try:
-        return sorted(history, key=lambda event: float(event["at"]) if event["hop"] else 0.0)  # stable: equal times keep their order
+        return sorted(history, key=_when)  # stable: equal times keep their order
     except (KeyError, TypeError, ValueError) as exc:
         raise HistoryError(f"a record of a history has a hop and a time, see chatlib.events; this one has not: {exc!r}") from exc
 
@@ -170,7 +177,10 @@ def _or_somebody(name: str) -> str:
 
 def _trace(title: str, mine: Sequence[Event], history: Sequence[Event], numbers: Mapping[str, int], *, numbered: bool = False) -> Trace:
     """The trace of these events, and of the faults and losses of the link that fell into their time."""
-    senders = {each: _sender_of([event for event in mine if _message_of(event) == each]) for each in numbers}
+    of: dict[str, list[Event]] = {each: [] for each in numbers}
+    for event in mine:
+        of[_message_of(event)].append(event)
+    senders = {each: _sender_of(its) for each, its in of.items()}
     lifelines, absent = _lifelines(mine, senders)
     shown = [event for event in mine if _actor(event, senders) not in absent]
     beyond, shown = len(shown) - ROWS, shown[:ROWS]
@@ -185,7 +195,8 @@ def _trace(title: str, mine: Sequence[Event], history: Sequence[Event], numbers:
         gap = at - rows[-1].at if rows else 0.0
         mark = f"#{numbers[row.message_id]} " if numbered and row.message_id in numbers else ""
         rows.append(replace(row, at=at, gap=gap if gap >= GAP else 0.0, words=mark + row.words))
-    bands = [*_fault_bands(sequence), *_link_bands(sequence), *_waits(sequence)]
+    faults, losses = _bands("fault", sequence, _faults, _faults_end, _name), _bands("link", sequence, _down, _up, _no_name)
+    bands = [*faults, *(replace(band, words="no link") for band in losses), *_waits(sequence)]
     notes = [f"{len(absent):,} more users: {', '.join(sorted(absent)[:5])}{' …' if len(absent) > 5 else ''}"] if absent else []
     notes += [f"{beyond:,} more events"] if beyond > 0 else []
     return Trace(title, lifelines, tuple(rows), tuple(bands), "; ".join(notes))
@@ -237,7 +248,8 @@ def _row(event: Event, senders: Mapping[str, str], attempts: dict[str, int], seq
         words = "deliver" + (f", attempt {attempt}" if attempt != 1 else "") + (", redelivered" if event.get("redelivered") else "")
         return row("delivered", BROKER, user, words)
     if hop == events.RETRIED:
-        return row("retry", user, "", f"retry in {float(event.get('delay') or 0):g} s{because}")
+        delay = event.get("delay")
+        return row("retry", user, "", f"retry in {delay:g} s{because}" if isinstance(delay, int | float) else f"retry{because}")
     if hop == events.RECEIPT:
         return row("receipt", BROKER, sender, f"receipt: {user} {event.get('state', '')}".rstrip())
     if hop == events.LINK:
@@ -309,14 +321,6 @@ def _down(event: Event) -> bool:
 
 def _up(event: Event) -> bool:
     return event["hop"] == events.LINK and event.get("state") in UP
-
-
-def _fault_bands(sequence: Sequence[Event]) -> list[Band]:
-    return _bands("fault", sequence, _faults, _faults_end, _name)
-
-
-def _link_bands(sequence: Sequence[Event]) -> list[Band]:
-    return [replace(band, words="no link") for band in _bands("link", sequence, _down, _up, _no_name)]
 
 
 def _bands(

@@ -141,7 +141,8 @@ class _Drawing:
         start = self.x.get(row.start)
         if start is None:  # somebody who has no lifeline
             return "".join([*parts, words_at(LEFT, y + 4, f"{row.start} {row.words}", 12, SOFT)])
-        return "".join([*parts, self.arrow(row, start, self.x[row.end], y) if row.end in self.x else self.note(row, start, y)])
+        goes = row.end in self.x and row.end != row.start  # in a foreign history a user may be called as the broker is here
+        return "".join([*parts, self.arrow(row, start, self.x[row.end], y) if goes else self.note(row, start, y)])
 
     def note(self, row: Row, x: float, y: float) -> str:
         colour, _, mark = LOOKS[row.kind]

@@ -93,6 +93,10 @@ def allowed(part: Part, nodes: tuple[Part, ...], *, busy: bool) -> frozenset[str
     return frozenset(action for action, sense in can.items() if sense)
 
 
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
 class BrokerModel:
     """Thread-safe. Close it at the end: it listens to faults."""
 
@@ -152,7 +156,7 @@ class BrokerModel:
         try:
             nodes = tuple(getattr(self.broker, "nodes"))  # noqa: B009  a Broker has none, a cluster does
         except ChatError as error:
-            self._say("failed", str(error).splitlines()[0])
+            self._say("failed", _first_line(error))
             return
         with self._lock:
             self._nodes = nodes
@@ -236,7 +240,7 @@ class BrokerModel:
         try:
             self._act(key, action)
         except (ChatError, OSError) as error:
-            self._say("failed", f"{what}: {str(error).splitlines()[0]}")
+            self._say("failed", f"{what}: {_first_line(error)}")
             raise
         else:
             self._say("did", f"{what}: done after {time.monotonic() - began:.1f} s")

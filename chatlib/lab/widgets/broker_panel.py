@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import Any
 
@@ -22,6 +23,7 @@ from chatlib.lab.widgets.live import Live
 
 __all__ = ["BrokerPanel"]
 
+NUMBERS = 2**53  # a browser counts no further
 ELSEWHERE = "Somebody else runs this broker: it can be watched from here, not broken. To break one, use a LocalBroker or a DockerBroker."
 
 
@@ -46,9 +48,9 @@ class BrokerPanel(Live, anywidget.AnyWidget):
 
     def __init__(self, broker: Broker, *, title: str = "") -> None:
         super().__init__()
-        self.model = BrokerModel(broker)
         self._writing = threading.Lock()
         self.title = title or f"{type(broker).__name__} “{broker.name}”"
+        self.model = BrokerModel(broker)
         self.hint = ELSEWHERE if self.model.is_remote else ""
         self._write()
         self.on_msg(self._clicked)
@@ -62,7 +64,9 @@ class BrokerPanel(Live, anywidget.AnyWidget):
         """
         if action not in LABELS:
             raise ValueError(f"there is no action {action!r}; there are {', '.join(LABELS)}")
-        key = WHOLE if node is None else str(node)
+        return self._press(WHOLE if node is None else str(node), action)
+
+    def _press(self, key: str, action: str) -> bool:
         if self._is_closed or not self.model.begin(key, action):
             return False
         self._write()
@@ -74,11 +78,16 @@ class BrokerPanel(Live, anywidget.AnyWidget):
         self._guard(f"action {key}", lambda: self.model.run(key, action))
         self._write()
 
-    def _clicked(self, _: Any, content: dict[str, Any], __: Any) -> None:
-        if content.get("action") in LABELS:
-            node = content.get("key", WHOLE)
-            self.press(content["action"], None if node == WHOLE else int(node))
-        self.heard = int(content.get("number", 0))
+    def _clicked(self, _: object, content: object, __: object) -> None:
+        """From the browser: {"key", "action", "number"}; anybody may have written it."""
+        if not isinstance(content, dict):
+            return
+        with contextlib.suppress(TypeError):  # a key or an action that is a list
+            if content.get("action") in LABELS:
+                self._press(content.get("key", WHOLE), content["action"])
+        number = content.get("number")
+        if isinstance(number, int) and 0 <= number < NUMBERS:
+            self.heard = number
 
     def _look(self) -> None:
         self.model.look()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
 from typing import Any, Final, Protocol
 from weakref import WeakSet
 
@@ -27,8 +28,9 @@ def claim(widget: _Closable) -> None:
         old = list(theirs) if last != run else []
         _widgets[cell] = (run, WeakSet() if last != run else theirs)
         _widgets[cell][1].add(widget)
-    for each in old:
-        each.close()
+    with ExitStack() as closing:  # all of them, also if the cell is interrupted meanwhile: nobody else knows them
+        for each in old:
+            closing.callback(each.close)
 
 
 def _running() -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, Final
 
 import ipywidgets
@@ -37,21 +38,29 @@ class Dashboard(Live, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has 
         self,
         broker: Broker,
         chat: Chat,
-        users: Sequence[str],
+        users: Iterable[str],
         groups: Iterable[str] | Mapping[str, Sequence[str]] = (),
         *,
         queues: Iterable[str] | None = None,
     ) -> None:
-        self._monitor = Monitor(broker)
-        self.panel = BrokerPanel(broker)
-        self.room = Room(chat, users, groups)
-        self.map = TopologyMap(self._monitor, chat)
-        self.chart = QueueChart(self._monitor, [inbox_queue(user) for user in users] if queues is None else queues)
-        below = ipywidgets.GridBox(
-            [self.map, self.chart],
-            layout={"grid_template_columns": f"repeat(auto-fit, minmax(min({COLUMN}, 100%), 1fr))", "grid_gap": "8px"},
-        )
-        super().__init__([self.panel, self.room, below])
+        names = [users] if isinstance(users, str) else list(users)
+        with ExitStack() as made:  # one that cannot be made leaves none of the others behind
+            self._monitor = Monitor(broker)
+            made.callback(self._monitor.close)
+            self.panel = BrokerPanel(broker)
+            made.callback(self.panel.close)
+            self.room = Room(chat, names, groups)
+            made.callback(self.room.close)
+            self.map = TopologyMap(self._monitor, chat)
+            made.callback(self.map.close)
+            self.chart = QueueChart(self._monitor, [inbox_queue(name) for name in names] if queues is None else queues)
+            made.callback(self.chart.close)
+            below = ipywidgets.GridBox(
+                [self.map, self.chart],
+                layout={"grid_template_columns": f"repeat(auto-fit, minmax(min({COLUMN}, 100%), 1fr))", "grid_gap": "8px"},
+            )
+            super().__init__([self.panel, self.room, below])
+            self._made = made.pop_all()
         self._begin()
 
     @property
@@ -84,6 +93,4 @@ class Dashboard(Live, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has 
         self.error = text
 
     def _end(self) -> None:
-        for part in self.parts:
-            part.close()
-        self._monitor.close()
+        self._made.close()

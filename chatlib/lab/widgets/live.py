@@ -17,6 +17,7 @@ from queue import SimpleQueue
 from typing import Any, Final, Self
 from weakref import ref
 
+import ipywidgets
 from IPython.display import DisplayHandle
 
 from chatlib.lab.lesson import current
@@ -45,6 +46,13 @@ def _closing(widget: ref[Live]) -> Callable[[], None]:
             found.close()
 
     return close
+
+
+def _made_of(widget: Any) -> list[Any]:
+    """The widgets inside a widget, at every depth."""
+    inside = [*getattr(widget, "children", ()), getattr(widget, "layout", None), getattr(widget, "style", None)]
+    parts = [part for part in inside if isinstance(part, ipywidgets.Widget)]
+    return parts + [deeper for part in parts for deeper in _made_of(part)]
 
 
 class Live:
@@ -84,10 +92,14 @@ class Live:
         self._errors: dict[str, str] = {}  # what went wrong last, of looking and of what was clicked
         self._rounds = 0
         self._kept: Bundle = {}
-        cells.claim(self)
-        if (lesson := current()) is not None:
-            lesson.closing(_closing(ref(self)))
-        self.start()
+        try:
+            cells.claim(self)
+            if (lesson := current()) is not None:
+                lesson.closing(_closing(ref(self)))
+            self.start()
+        except BaseException:  # the cell was interrupted: nobody will have this widget, to close it
+            self.close()
+            raise
 
     @property
     def is_running(self) -> bool:
@@ -134,14 +146,23 @@ class Live:
         self._ended.set()
         for actions, _ in self._lanes.values():
             actions.put(None)
-        deadline = time.monotonic() + PATIENCE
-        for each in (thread, *(worker for _, worker in self._lanes.values())):
-            if each is not None and each is not threading.current_thread():
-                each.join(max(0.0, deadline - time.monotonic()))
-        self._refresh(live=False)
-        self._end()
+        with contextlib.ExitStack() as rest:  # all of it, also if the cell is interrupted meanwhile
+            rest.callback(self._close_view)
+            rest.callback(self._end)
+            rest.callback(self._refresh, live=False)
+            deadline = time.monotonic() + PATIENCE
+            for each in (thread, *(worker for _, worker in self._lanes.values())):
+                if each is not None and each is not threading.current_thread():
+                    each.join(max(0.0, deadline - time.monotonic()))
+
+    def _close_view(self) -> None:
+        """Close the widget, and what it is made of: ipywidgets keeps every layout, style and child that is not closed, for good."""
+        parts = _made_of(self)
         with contextlib.suppress(Exception):  # the kernel may be going down, and its comms with it
             super().close()  # type: ignore[misc]
+        for part in parts:
+            with contextlib.suppress(Exception):
+                part.close()
 
     def _run(self, ended: threading.Event) -> None:
         due = time.monotonic()
@@ -193,7 +214,7 @@ class Live:
         """Show the live view, with a picture beside it for where there is no kernel; `stop` and `close` renew the picture."""
         handle: Any = DisplayHandle()  # type: ignore[no-untyped-call]
         self._handles.append(handle)
-        handle.display(self._bundle(live=True), raw=True)
+        handle.display(self._bundle(live=not self._is_closed), raw=True)
 
     def _refresh(self, *, live: bool) -> None:
         """Renew the picture in the notebook. live: with the view, which needs the kernel."""

@@ -111,8 +111,8 @@ def allot(
     present = set(wanted)
     found = {each: place for each, place in before.items() if each in present and place < places}
     taken = set(found.values())
-    free = [place for place in range(places) if place not in taken]
     outside = [each for each in wanted if each not in found]
+    free = [place for place in range(min(places, len(taken) + len(outside))) if place not in taken]
     newcomers = outside[: len(free)]
     found.update(zip(sorted(newcomers, key=order) if order else newcomers, free, strict=False))
     waiting = outside[len(free) :]

@@ -21,6 +21,7 @@ from chatlib.terminal.typed import group_address
 __all__ = ["Room"]
 
 MOST: Final = 6  # panes that one can watch
+LONGEST: Final = 1000  # characters of an address or a number that a page sends
 NEWS: Final = 80  # messages that are sent again with each change, before all are sent once
 
 
@@ -60,7 +61,11 @@ class Room(Live, anywidget.AnyWidget):
         self._asking = False
         self.on_msg(self._on_click)
         self._begin()  # a room that an earlier run of the cell made gives the handlers back here
-        self._feed.open()
+        try:
+            self._feed.open()
+        except BaseException:
+            self.close()
+            raise
 
     def open_conversation(self, user: str, address: str) -> None:
         """Show the conversation "@bob" or "#team" in the pane of `user`; what is unread there is read. "" shows none."""
@@ -82,7 +87,7 @@ class Room(Live, anywidget.AnyWidget):
         self._feed.look()
         if not self._asking and self._feed.wants_to_ask:
             self._asking = True
-            self._later(self._ask, "questions")
+            self._later(self._ask, "to ask")
         now = self._model.take()
         for message in now.changed:
             self._fresh.pop(message.message_id, None)
@@ -111,19 +116,24 @@ class Room(Live, anywidget.AnyWidget):
         """From the browser: {"do", "pane", "number", and "to" and "text", "on" or "group"}; anybody may have written it."""
         if not isinstance(content, dict):
             return
-        with contextlib.suppress(KeyError, IndexError, TypeError, ValueError):
-            what, name, number = content["do"], self.names[int(content["pane"])], str(content.get("number", ""))
+        with contextlib.suppress(KeyError, IndexError, TypeError, ValueError, OverflowError):
+            what, name, number = content["do"], self._model.names[int(content["pane"])], _short(content.get("number", ""))
             if what == "open":
-                self._feed.open_conversation(name, number, str(content["to"]))  # takes no time
+                self._feed.open_conversation(name, number, _short(content["to"]))  # takes no time
             elif what == "send":
-                to, text = str(content["to"]), str(content["text"])
-                self._later(lambda: self._feed.send(name, number, to, text), "sending")
+                to, text = _short(content["to"]), str(content["text"])
+                self._later(lambda: self._feed.send(name, number, to, text), "to send")  # no name of a user has a space
             elif what == "online":
                 on = bool(content["on"])
                 self._later(lambda: self._feed.switch(name, number, on), name)
             elif what in ("join", "leave"):
-                act, group = self._feed.join if what == "join" else self._feed.leave, str(content["group"])
+                act, group = self._feed.join if what == "join" else self._feed.leave, _short(content["group"])
                 self._later(lambda: act(name, number, group), name)
+
+
+def _short(value: object) -> str:
+    """A number or an address that a page sent, as it can be sent back to a page: valid Unicode, and no megabytes."""
+    return str(value)[:LONGEST].encode(errors="replace").decode()
 
 
 def _members(groups: Iterable[str] | Mapping[str, Sequence[str]], names: Sequence[str]) -> dict[str, list[str]]:

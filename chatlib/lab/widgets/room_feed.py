@@ -258,7 +258,7 @@ class Feed:
         except ChatError as exc:
             why = str(exc)
         except Exception as exc:  # noqa: BLE001  a fault of the program: shown where it was clicked
-            _log.exception("a click of %s failed", name)
+            _log.debug("a click of %s failed", name, exc_info=True)
             why = f"{type(exc).__name__}: {exc}"
         self._due = 0.0
         self._model.answer(name, number, why, what)

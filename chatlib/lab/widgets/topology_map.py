@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, Final, Protocol
 
 import anywidget
@@ -69,7 +71,7 @@ class TopologyMap(Live, anywidget.AnyWidget):
     ) -> None:
         if not 0 < hz <= 4:
             raise ValueError(f"hz is looks a second, more than 0 and at most 4, got {hz!r}")
-        if rows < 1:
+        if operator.index(rows) < 1:
             raise ValueError(f"rows is how many queues have a place of their own, at least 1, got {rows!r}")
         super().__init__()
         self.hz = hz
@@ -87,7 +89,10 @@ class TopologyMap(Live, anywidget.AnyWidget):
         self._due = 0.0
         self._depths: Mapping[str, tuple[float, float]] = {}
         self._lately: deque[Mapping[str, tuple[float, float]]] = deque(maxlen=max(1, round(LATELY * hz)))
-        self._stops = [source.on_event(self._traffic) for source in sources]
+        with ExitStack() as made:
+            for source in sources:
+                made.callback(source.on_event(self._traffic))
+            self._listening = made.pop_all()
         self._begin()
 
     # ---- one round -------------------------------------------------------------------------------------------------------------
@@ -180,8 +185,7 @@ class TopologyMap(Live, anywidget.AnyWidget):
         self.error = text
 
     def _end(self) -> None:
-        for stop in self._stops:
-            stop()
+        self._listening.close()
         if self._management is not None:
             self._management.close()
 

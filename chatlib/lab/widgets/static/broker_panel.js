@@ -14,7 +14,8 @@ function render({ model, el: root }) {
 
   function click(key, action, button) {
     if (asked || button.getAttribute("aria-disabled") === "true") return;
-    asked = { key, action, number: ++number };
+    number = Math.max(number, model.get("heard")) + 1; // another view of this panel counts, too
+    asked = { key, action, number };
     model.send({ key, action, number });
     button.setAttribute("aria-busy", "true");
     clearTimeout(patience);

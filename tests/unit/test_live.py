@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
+import weakref
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
@@ -24,6 +26,7 @@ from chatlib.lab.widgets.room import LONGEST, Room
 from chatlib.lab.widgets.topology_map import TopologyMap
 from chatlib.link import LinkState
 from chatlib.monitor import Monitor
+from tests.support import wait_until
 
 
 class Box(Live, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
@@ -120,6 +123,14 @@ def test_nothing_that_a_closed_widget_was_made_of_is_kept() -> None:
     assert len(set(_instances) - before) >= 8  # layouts and styles, too
     box.close()
     assert set(_instances) <= before
+
+
+def test_a_closed_chart_is_forgotten_with_all_its_samples() -> None:
+    chart = QueueChart(Monitor(LocalBroker()))
+    figure = weakref.ref(chart._figure)
+    chart.close()
+    del chart
+    wait_until(lambda: gc.collect() >= 0 and figure() is None, 10, "the figure is forgotten")
 
 
 def test_a_closed_widget_shows_its_picture(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,8 @@ CONFIG: Final = {
 def empty(places: int) -> Any:
     """A FigureWidget with room for so many queues; its lines are in the order of `View.lines`."""
     figure: Any = go.FigureWidget()
+    if (changed := getattr(getattr(go.FigureWidget, "_esm", None), "changed", None)) is not None:
+        changed.disconnect()  # anywidget has each figure wait for changes of plotly's own code, which keeps it for good
     figure._config = CONFIG
     figure.add_traces([_queue(place, unacked=unacked) for unacked in (False, True) for place in range(places)])
     for name, colour, dash in FIGURES.values():

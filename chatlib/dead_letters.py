@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from chatlib import events
 from chatlib.envelope import CONFIRMED, Delivery, Outgoing
-from chatlib.errors import BrokerUnavailable, ChatError, DecodeError, OutcomeUnknown, QueueDown
+from chatlib.errors import BrokerUnavailable, ChatClosed, ChatError, DecodeError, OutcomeUnknown, QueueDown
 from chatlib.events import Events
 from chatlib.handled import DONE
-from chatlib.link import Link
+from chatlib.link import Link, LinkState
 from chatlib.messages import SEND_MESSAGE, SendMessage, decode
 from chatlib.names import DEAD_LETTERS, escape, user_of_queue
 from chatlib.session import Session
@@ -55,6 +55,8 @@ class _Key(NamedTuple):
 
 _Letters = dict[_Key, list[Delivery]]
 """The deliveries of each dead letter, in their order: more than one where a death came between a copy and its ack."""
+_Outcomes = SimpleQueue[tuple[_Key, str] | None]
+"""Which has its outcome, and why it failed or ""; None: the link was closed, and gives no outcome any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,12 @@ class DeadLetters:
             if letters and (not known or (wanted and len(known) < len(letters))):
                 stranger = next(key for key in letters if not key.user)
                 raise ChatError(f"the dead letter {stranger.message_id!r} does not say whose inbox it came from: nothing was replayed")
-            failed = self._send_again(session, known, deadline)
+            outcomes: _Outcomes = SimpleQueue()
+            stop_watching = self._link.watch(lambda state, _: outcomes.put(None) if state is LinkState.CLOSED else None)
+            try:
+                failed = self._send_again(session, known, outcomes, deadline)
+            finally:
+                stop_watching()
             taken_out = _barrier(session)
         if not taken_out:
             self._take_out(known.keys() - failed.keys(), deadline)
@@ -185,9 +192,8 @@ class DeadLetters:
             raise ChatError(f"{len(failed)} could not be replayed and stay among the dead letters: {why}")
         return len(known)
 
-    def _send_again(self, session: Session, letters: _Letters, deadline: float) -> dict[_Key, str]:
+    def _send_again(self, session: Session, letters: _Letters, outcomes: _Outcomes, deadline: float) -> dict[_Key, str]:
         """Publish one copy of each, and take out what was confirmed; the others, with the reason."""
-        outcomes: SimpleQueue[tuple[_Key, str]] = SimpleQueue()
 
         def outcome_of(key: _Key) -> Callable[[Outgoing, str, str], None]:
             def outcome(_: Outgoing, result: str, why: str) -> None:
@@ -216,11 +222,14 @@ class DeadLetters:
         failed: dict[_Key, str] = {}
         for _ in letters:
             try:
-                key, why = outcomes.get(timeout=max(0.0, deadline - time.monotonic()))
+                answer = outcomes.get(timeout=max(0.0, deadline - time.monotonic()))
             except Empty:
                 raise OutcomeUnknown(
                     "no confirm in time: some may be delivered and still be listed; to replay them again does no harm"
                 ) from None
+            if answer is None:
+                raise ChatClosed("the chat was closed meanwhile: some may be replayed and still be listed; again does no harm")
+            key, why = answer
             if why:
                 failed[key] = why
                 continue

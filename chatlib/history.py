@@ -16,14 +16,15 @@ from queue import Empty, SimpleQueue
 from typing import Final
 
 from chatlib.envelope import CONFIRMED, Delivery, Outgoing
-from chatlib.errors import BrokerUnavailable, ChatError, DecodeError, OutcomeUnknown, QueueDown
-from chatlib.link import Link
+from chatlib.errors import BrokerUnavailable, ChatClosed, ChatError, DecodeError, OutcomeUnknown, QueueDown
+from chatlib.link import Link, LinkState
 from chatlib.messages import MARK, SendMessage, decode, new_message_id
 from chatlib.names import history_queue
 from chatlib.session import Session
 
 __all__ = ["History"]
 
+CLOSED: Final = "closed"  # in place of an outcome
 PREFETCH: Final = 200  # a stream's consumer must have one; acks are its credit
 PATIENCE: Final = 10.0  # seconds for the stream to come up after a restart of its broker (about 1 s, measured)
 RESENT: Final = 20_000  # ids among which a copy that was sent again is looked for; a sender has 1,000 in flight
@@ -78,13 +79,22 @@ class History:
 
     def _write(self, mark: str) -> bool:
         outcome = SimpleQueue[str]()
-        self.link.publish(
-            Outgoing("", self.queue, b"", mark, MARK, int(time.time()), lambda _, result, __: outcome.put(result), silent=True)
-        )
+        # a link that is closed gives no outcome
+        stop_watching = self.link.watch(lambda state, _: outcome.put(CLOSED) if state is LinkState.CLOSED else None)
         try:
-            return outcome.get(timeout=self.link.request_timeout) == CONFIRMED
+            if self.link.state is LinkState.CLOSED:
+                raise ChatClosed("this chat is closed: make a new one with chatlib.connect")
+            self.link.publish(
+                Outgoing("", self.queue, b"", mark, MARK, int(time.time()), lambda _, result, __: outcome.put(result), silent=True)
+            )
+            result = outcome.get(timeout=self.link.request_timeout)
+            if result == CLOSED:
+                raise ChatClosed(f"the chat was closed while the history of #{self.group} was asked for")
+            return result == CONFIRMED
         except Empty:
             raise OutcomeUnknown(f"no answer from the history of #{self.group} (the link is {self.link.state.value})") from None
+        finally:
+            stop_watching()
 
     def _end(self) -> tuple[str, int]:
         """A mark, written now, with its offset. Written while reading: looked for afterwards, others might have buried it."""

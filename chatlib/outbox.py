@@ -11,13 +11,13 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from chatlib import events
 from chatlib.envelope import CONFIRMED, REJECTED, Outgoing
-from chatlib.errors import ChatClosed, ChatError, DecodeError, InboxFull, OutboxFull, Unroutable
+from chatlib.errors import ChatClosed, ChatError, DecodeError, InboxFull, InvalidAddress, OutboxError, OutboxFull, Unroutable
 from chatlib.events import Events
 from chatlib.link import Link, LinkState
 from chatlib.messages import SEND_MESSAGE, SendMessage, check_content, compose, decode, new_message_id
@@ -34,6 +34,18 @@ _log = logging.getLogger("chatlib.outbox")
 PACE: Final = 0.1  # seconds; see `Outbox._keep_pace`
 
 _address = lru_cache(maxsize=4096)(parse_address)
+
+
+def _pairs(messages: Any) -> Iterator[tuple[str, str]]:
+    """`messages`, each seen to be a pair. Raises InvalidAddress, saying what was found instead."""
+    for message in messages if isinstance(messages, Iterable) else [messages]:
+        try:
+            to, content = message
+        except (TypeError, ValueError):
+            raise InvalidAddress(f"messages are pairs (address, content), such as ('@bob', 'hello'), got {message!r:.60}") from None
+        if not isinstance(to, str):
+            parse_address(to)  # says why not; a list would not even be found in the cache
+        yield to, content
 
 
 class Outbox:
@@ -67,6 +79,7 @@ class Outbox:
         self._keeps_pace = True
         self._settled: deque[str] = deque()  # outcomes known, not yet taken out of the store
         self._tidy = workers.serial(self._forget_settled)
+        self._untidy = False  # the store refused to take them out, and that was said
         self._refused: dict[SentMessage, None] = {}  # by the broker; it is being found out whose inbox is full
         self._left: set[str] = set()  # ids that an earlier process left: nobody holds their SentMessage
         self.sent: weakref.WeakValueDictionary[str, SentMessage] = weakref.WeakValueDictionary()
@@ -78,7 +91,7 @@ class Outbox:
 
         Raises InvalidAddress, InvalidName, InvalidContent, OutboxFull, OutboxError, ChatClosed.
         """
-        checked = [(_address(to), check_content(content, self._settings.max_content_bytes)) for to, content in pairs]
+        checked = [(_address(to), check_content(content, self._settings.max_content_bytes)) for to, content in _pairs(pairs)]
         self._wait_for_room(len(checked))
         with self._lock:  # ids, the store and the link agree on the order
             if self._closed:
@@ -199,7 +212,15 @@ class Outbox:
         ids: list[str] = []
         while self._settled and len(ids) < 1000:
             ids.append(self._settled.popleft())
-        self._store.remove(ids)
+        try:
+            self._store.remove(ids)
+        except OutboxError as exc:  # tried again at the next outcome; a process that opens the store before would send them again
+            self._settled.extendleft(reversed(ids))
+            if not self._untidy:
+                _log.error("what has its outcome cannot be taken out of the outbox, and is tried again: %s", exc)
+            self._untidy = True
+            return False
+        self._untidy = False
         return bool(self._settled)
 
     def refuse(self) -> None:

@@ -110,6 +110,8 @@ class SentMessage:
         timeout: seconds. Raises Unroutable (returned), PublishRejected or InboxFull (rejected), and OutcomeUnknown when
         nothing is known in time: the message is then still in the outbox and will be sent again under the same id.
         """
+        if not isinstance(timeout, int | float):
+            raise TypeError(f"wait() takes a number of seconds, got {timeout!r}; math.inf is for ever")
         if self._state is SentState.PENDING and not self._closed:
             event = threading.Event()
             self._events.append(event)

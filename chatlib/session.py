@@ -16,7 +16,7 @@ from typing import Any
 
 from chatlib.connection import Channel, IOThread
 from chatlib.envelope import Delivery
-from chatlib.errors import BrokerUnavailable, ChatError, NoAnswer
+from chatlib.errors import BrokerUnavailable, ChatClosed, ChatError, NoAnswer
 
 __all__ = ["Session"]
 
@@ -36,6 +36,7 @@ class Session:
         self._deliveries: queue.SimpleQueue[Delivery | ChatError] = queue.SimpleQueue()
         self._answer: Future[Any] = Future()
         self._closed = threading.Event()
+        self._why: ChatError = BrokerUnavailable("the connection to the broker was lost meanwhile: try again")
         self._source = ""  # the queue that was read by `get`
 
     def attach(self, channel: Channel) -> None:
@@ -45,6 +46,8 @@ class Session:
     def lost(self, error: ChatError) -> None:
         """On the I/O thread: the channel is gone."""
         self._channel = None
+        if isinstance(error, ChatClosed):
+            self._why = error
         self._closed.set()
         self._deliveries.put(error)
         if not self._answer.done():
@@ -95,6 +98,9 @@ class Session:
         """Call `run(channel, done)` on the I/O thread; the result is what it passes to `done`. One at a time."""
         answer: Future[Any] = Future()
         self._answer = answer
+        if self._closed.is_set():  # not by the I/O thread, which has ended when the chat is closed
+            self.lost(self._why)
+            return answer
 
         def done(result: Any) -> None:
             if not answer.done():
@@ -102,7 +108,7 @@ class Session:
 
         def start() -> None:
             if self._channel is None:
-                self.lost(BrokerUnavailable("the connection to the broker was lost meanwhile: try again"))
+                self.lost(self._why)
             else:
                 run(self._channel, done)
 

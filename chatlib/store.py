@@ -29,6 +29,7 @@ CREATE TABLE handled (seq INTEGER PRIMARY KEY, user TEXT NOT NULL, message_id TE
 """
 _ADD_RECEIPT = "INSERT INTO receipts(receipt_id, sender, body) VALUES (?,?,?)"
 _TABLES = {"outbox", "receipts", "handled"}
+_SIGNS_OF_DAMAGE = ("not a database", "malformed", "corrupt", "decode to UTF-8")
 
 
 class Store:
@@ -47,7 +48,7 @@ class Store:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # isolation_level=None: each statement is its own transaction unless BEGIN says otherwise.
             self._db = sqlite3.connect(self.path, timeout=0.2, isolation_level=None, check_same_thread=False)
-        except (OSError, sqlite3.Error) as exc:
+        except (OSError, ValueError, sqlite3.Error) as exc:  # ValueError: a NUL in the path
             raise OutboxError(f"cannot open {self.path}: {exc}: choose a data_dir that is a writable folder") from exc
         try:
             # Exclusive: no second process, and no shared memory file to keep in step.
@@ -97,7 +98,7 @@ class Store:
             return OutboxFull(f"the disk of {self.path} is full: the message was not accepted; make room")
         if "readonly" in text or "read-only" in text:
             return OutboxError(f"{self.path} cannot be written: check its permissions")
-        if isinstance(exc, sqlite3.DatabaseError) and ("not a database" in text or "malformed" in text or "corrupt" in text):
+        if isinstance(exc, sqlite3.DatabaseError) and any(word in text for word in _SIGNS_OF_DAMAGE):
             return OutboxDamaged(self._damaged(text))
         return OutboxError(f"{self.path} cannot be used ({text}): check its disk and its permissions")
 
@@ -140,12 +141,15 @@ class Store:
             self._rows.update([(message_id, number) for number, message_id, _, _ in rows])
 
     def remove(self, message_ids: Iterable[str]) -> None:
-        """Their outcome is known: they need not be sent again."""
-        self._write("DELETE FROM outbox WHERE seq=?", [(self._rows.pop(message_id, 0),) for message_id in message_ids])
+        """Their outcome is known: they need not be sent again. Raises OutboxFull or OutboxError: then all of them are still there."""
+        ids = list(message_ids)
+        self._write("DELETE FROM outbox WHERE seq=?", [(self._rows.get(message_id, 0),) for message_id in ids])
+        for message_id in ids:
+            self._rows.pop(message_id, None)
 
     def waiting(self) -> list[tuple[bytes, float]]:
         """What has no outcome yet, in the order of sending: (body, Unix seconds)."""
-        return self._read("SELECT body, at FROM outbox ORDER BY seq")
+        return self._read("SELECT CAST(body AS BLOB), CAST(at AS REAL) FROM outbox ORDER BY seq")
 
     def add_receipts(self, receipts: Sequence[tuple[str, str, bytes]]) -> None:
         """Receipts that are to be sent, all or none: (receipt_id, sender to be told, body)."""
@@ -175,7 +179,8 @@ class Store:
         """The last `limit` handled ids, oldest first: (user, message_id, attempt). Older ones are forgotten here and now."""
         with self._lock:
             try:
-                rows = self._db.execute("SELECT user, message_id, attempt FROM handled ORDER BY seq DESC LIMIT ?", (limit,)).fetchall()
+                latest = "SELECT user, message_id, CAST(attempt AS INTEGER) FROM handled ORDER BY seq DESC LIMIT ?"
+                rows = self._db.execute(latest, (limit,)).fetchall()
                 self._db.execute("DELETE FROM handled WHERE seq <= (SELECT MAX(seq) FROM handled) - ?", (limit,))
             except sqlite3.Error as exc:
                 raise self._explain(exc) from exc

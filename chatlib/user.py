@@ -99,6 +99,9 @@ class ChatUser:
         While he is offline nothing comes. Raises ChatError if a handler takes the messages (`on_message`).
         """
         self._chat._check_open()
+        for name, value in (("limit", limit), ("timeout", timeout)):
+            if not isinstance(value, int | float) and not (name == "limit" and value is None):
+                raise TypeError(f"receive() takes a {name} that is a number, got {value!r}; math.inf seconds are for ever")
         if self._handler is not None:
             raise ChatError(f"{self.name!r} has a handler that takes his messages: remove it with on_message(None) to use receive()")
         self._listen()
@@ -120,12 +123,14 @@ class ChatUser:
         pause_after: after that many failures in a row, of whatever messages, leave the inbox alone for `pause_for` seconds,
         instead of using up the attempts of every message while something that all of them need is down; then one message is
         tried, and another failure pauses again (a circuit breaker at the consumer). None: never.
-        Raises TypeError for what cannot be called, ValueError for pause_after below 1.
+        Raises TypeError for what cannot be called, ValueError for pause_after below 1, ChatClosed.
         """
         if handler is not None and not callable(handler):
             raise TypeError(f"on_message takes a function that is called with each message, or None to remove it, got {handler!r}")
         if pause_after is not None and pause_after < 1:
             raise ValueError(f"pause_after counts failures in a row, so it is at least 1, got {pause_after}")
+        if handler is not None:
+            self._chat._check_open()
         with self._lock:
             self._handler, self._pause_after, self._pause_for = handler, pause_after, pause_for
             self._failed, self._paused_until = 0, 0.0
@@ -292,5 +297,5 @@ def _describe(exc: BaseException) -> str:
     """What to say of `exc`; its own text may be made by code that fails, too."""
     try:
         return f"{type(exc).__name__}: {exc}"
-    except Exception:  # noqa: BLE001  an exception whose __str__ raises
+    except BaseException:  # noqa: BLE001  an exception whose __str__ raises, SystemExit, too: the message must be retried all the same
         return type(exc).__name__

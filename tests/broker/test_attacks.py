@@ -265,3 +265,73 @@ def test_for_ever_is_a_timeout(chat: Chat, unique: Unique) -> None:
     ann.send(ann.address, "hello").wait(float("inf"))
     assert chat.flush(float("inf"))
     assert [message.content for message in ann.receive(limit=1, timeout=float("inf")) if not message.ack()] == ["hello"]
+
+
+def test_an_error_that_cannot_be_told_is_retried_all_the_same(chat: Chat, unique: Unique) -> None:
+    """Its text is made by code that ends the program: the message must not stay in nobody's hands."""
+
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise SystemExit
+
+    def handler(message: ReceivedMessage) -> None:
+        raise Mute
+
+    ann, bob = chat.user(unique("ann")), chat.user(unique("bob"))
+    bob.on_message(handler)
+    ann.send(bob.address, "bad").wait(10)
+    wait_until(lambda: len(chat.dead_letters) == 1, 20, "it is dead")
+    assert chat.dead_letters.list()[0].reason == "Mute"
+
+
+@pytest.mark.parametrize(
+    "messages", [None, 5, "@bob", [("@bob",)], [("@bob", "a", "b")], [None], {"@bob": "x"}, [(["@bob"], "x")]], ids=repr
+)
+def test_what_are_no_messages_is_said_and_nothing_is_sent(chat: Chat, unique: Unique, messages: Any) -> None:
+    with pytest.raises(chatlib.InvalidAddress, match=r"such as|an address is"):
+        chat.user(unique("ann")).send_many(messages)
+    assert chat.unconfirmed == 0
+
+
+def test_times_that_are_none_are_refused_at_the_call(chat: Chat, unique: Unique) -> None:
+    ann = chat.user(unique("ann"))
+    with pytest.raises(TypeError, match="timeout"):
+        ann.receive(timeout=None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="limit"):
+        ann.receive(limit="3")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="seconds"):
+        ann.send(ann.address, "hello").wait(None)  # type: ignore[arg-type]
+
+
+def test_a_closed_chat_says_so_at_once(broker: LocalBroker, unique: Unique) -> None:
+    """Not after a request's patience, and not that the broker does not answer."""
+    with chatlib.connect(broker, settings=Settings(request_timeout=60)) as chat:
+        ann, group = chat.user(unique("ann")), chat.group("#" + unique("team"), history=True)
+    began = time.monotonic()
+    with pytest.raises(chatlib.ChatClosed):
+        list(group.history(last=1))
+    with pytest.raises(chatlib.ChatClosed):
+        ann.on_message(print)
+    assert time.monotonic() - began < 30
+
+
+def test_who_reads_a_history_while_the_chat_closes_is_told(new_broker: Callable[[], Any]) -> None:
+    with new_broker() as broker:
+        chat = chatlib.connect(broker, settings=Settings(request_timeout=60))
+        group = chat.group("#team", history=True)
+        broker.freeze()
+        errors: list[BaseException] = []
+
+        def read() -> None:
+            try:
+                list(group.history())
+            except ChatError as error:
+                errors.append(error)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        wait_until(lambda: chat.unconfirmed == 1, 20, "its mark is under way")
+        chat.close(timeout=0)
+        reader.join(30)
+        broker.thaw()
+        assert [type(error) for error in errors] == [chatlib.ChatClosed]

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ import chatlib
 from chatlib import InvalidAddress, InvalidContent, InvalidName, OutboxFull, Settings
 from chatlib.brokers import LocalBroker
 from chatlib.events import CONFIRMED, RETURNED, SENT, STORED, Event
+from chatlib.store import Store
 from tests.support import wait_until
 from tests.wire import Cable
 
@@ -185,3 +187,39 @@ def test_what_was_left_is_sent_under_its_id_first_and_its_outcome_is_told(
     with chatlib.connect(broker, data_dir=tmp_path, on_event=events.append) as chat:
         assert chat.unconfirmed == 0 and chat.flush(1)
     assert sum(event["hop"] == STORED for event in events) == 7  # nothing was left for a third one
+
+
+def test_outcomes_that_a_full_disk_refused_are_written_when_there_is_room(
+    broker: LocalBroker, unique: Unique, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Forgotten, they would all be sent again by the next process. It is said once, in one line, and not for each outcome."""
+    folder, copy = tmp_path / "data", tmp_path / "copy"
+    with chatlib.connect(broker, data_dir=folder) as chat:
+        ann = chat.user(unique("ann"))
+        tried: list[object] = []
+        store = chat._store
+        assert store
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "_write_all", _refusing(store, tried))
+            for number in range(5):
+                ann.send(ann.address, str(number)).wait(10)
+                wait_until(lambda number=number: len(tried) > number, 10, "it was tried to take it out")
+            assert len(on_disk(folder, copy)) == 5
+        ann.send(ann.address, "room").wait(10)
+        wait_until(lambda: on_disk(folder, copy) == [], 10, "all are taken out")
+    assert len([record for record in caplog.records if record.levelno >= logging.ERROR]) == 1
+    with chatlib.connect(broker, data_dir=folder) as chat:
+        assert chat.unconfirmed == 0
+
+
+def _refusing(store: Store, tried: list[object]) -> Callable[[list[tuple[str, list[object]]]], None]:
+    """Its `_write_all` on a disk that has room for messages, and none for taking them out."""
+    write: Any = store._write_all
+
+    def full(changes: list[tuple[str, list[object]]]) -> None:
+        if changes[0][0].startswith("DELETE FROM outbox"):
+            tried.append(changes)
+            raise OutboxFull("the disk is full")
+        write(changes)
+
+    return full

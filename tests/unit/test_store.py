@@ -370,3 +370,48 @@ def test_a_limit_on_file_sizes_refuses_the_message_too(tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert store.waiting() == bodies(rows(0, accepted, 1000))
     store.close()
+
+
+def test_what_could_not_be_removed_can_be_removed_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk while the outcomes are written: they are known the next time, too, or the next process would send all again."""
+    store = Store(tmp_path)
+    store.add(rows(0, 3))
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_transaction", full)
+        with pytest.raises(OutboxFull):
+            store.remove(["id-000000", "id-000001"])
+    store.remove(["id-000000", "id-000001"])
+    assert store.waiting() == bodies(rows(2, 1))
+    store.close()
+
+
+def test_bits_that_flip_within_the_ids_are_damage(tmp_path: Path) -> None:
+    """SQLite's own check looks at its pages, not at what is in them."""
+    store = Store(tmp_path)
+    store.add(rows(0, 100))
+    store.close()
+    path = tmp_path / "chat.sqlite3"
+    path.write_bytes(path.read_bytes().replace(b"id-000050", b"id-\xff00050"))
+    with pytest.raises(OutboxDamaged, match="left as it is"):
+        Store(tmp_path)
+
+
+def test_types_that_are_wrong_stop_nobody(tmp_path: Path) -> None:
+    Store(tmp_path).close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "chat.sqlite3")) as file:
+        file.execute("INSERT INTO outbox VALUES (1, 'id', 'text', 'then')")
+        file.execute("INSERT INTO handled VALUES (1, 'bob', 'id', 'often')")
+        file.commit()
+    store = Store(tmp_path)
+    assert store.waiting() == [(b"text", 0.0)]
+    assert store.handled(10) == [("bob", "id", 0)]
+    store.close()
+
+
+def test_a_folder_that_cannot_be_named_is_refused() -> None:
+    with pytest.raises(OutboxError, match="choose a data_dir"):
+        Store("a\0b")

@@ -16,12 +16,16 @@ function follow(model, handlers) {
   return () => { for (const [event, handler] of pairs) model.off(event, handler); };
 }
 // The frame of a widget: a root with the shared looks and a line for errors (trait `error`).
+// A kernel that is started again has forgotten the widget, and JupyterLab leaves the view: it says so, and clicks do no harm.
 function frame(model, root, name, label) {
   const box = el("section", { class: `chatlib ${name}`, "aria-label": label }, root);
   const error = el("div", { class: "chatlib-error", role: "alert" }, box);
-  const end = follow(model, { error: () => setText(error, model.get("error")) });
+  const unfollow = follow(model, { error: () => setText(error, model.get("error")) });
+  const gone = () => setText(error, "The kernel that made this is gone: run its cell again."), send = model.send;
+  model.on("comm_live_update", gone);
+  model.send = (...given) => { try { send(...given); } catch { gone(); } };
   keepKeys(box);
-  return { box, end };
+  return { box, end: () => { unfollow(); model.off("comm_live_update", gone); } };
 }
 // JupyterLab takes the keys of whatever has the focus inside a notebook (b: a new cell, Enter: edit), unless it bears this mark.
 // With Ctrl or Cmd the keys remain JupyterLab's: save, undo, run.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from chatlib.cli.common import BAD, CANNOT, INTERRUPTED, console, failures, tell, write_json
+from chatlib.cli.common import BAD, CANNOT, INTERRUPTED, console, failures, finite, tell, write_json
 from chatlib.errors import ChatError
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def chaos(
       chatlib chaos --replay artifacts/chaos/20261122-101500-seed-1
       chatlib chaos --seed 7 --json | jq .verdict.lost
     """
+    finite(**{"--minutes": minutes, "--rate": rate, "--drain": drain})
     with failures(CANNOT):
         schedule = _schedule(faults, minutes, seed, broker, users, processes, rate, again)
         folder = output or HOME / f"{datetime.now():%Y%m%d-%H%M%S}-seed-{schedule.seed}"  # noqa: DTZ005  the reader's clock

@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import io
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
@@ -17,7 +18,7 @@ from chatlib.errors import ChatError, InvalidName
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["BAD", "CANNOT", "INTERRUPTED", "STYLES", "SYMBOLS", "console", "described", "failures", "tell", "write_json"]
+__all__ = ["BAD", "CANNOT", "INTERRUPTED", "STYLES", "SYMBOLS", "console", "described", "failures", "finite", "tell", "write_json"]
 
 BAD: Final = 1  #: done, and the answer is bad
 CANNOT: Final = 2  #: not done as asked for
@@ -42,6 +43,13 @@ def described(command: Callable[..., None]) -> str:
     r"""The docstring of a command as its help: each paragraph one line, for the terminal to wrap; `\b` keeps the lines of one."""
     paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
     return "\n\n".join(text if text.startswith("\b") else text.replace("\n", " ") for text in paragraphs)
+
+
+def finite(**options: float | None) -> None:
+    """Refuse what is no number or for ever, which typer's bounds let pass."""
+    for name, value in options.items():
+        if value is not None and not math.isfinite(value):
+            raise typer.BadParameter(f"a number is wanted, not {value}", param_hint=f"'{name}'")
 
 
 def tell(text: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from chatlib.cli.common import BAD, CANNOT, console, failures, tell, write_json
+from chatlib.cli.common import BAD, CANNOT, console, failures, finite, tell, write_json
 from chatlib.errors import ChatError
 from chatlib.terminal.text import counted
 
@@ -97,6 +97,7 @@ def replay(
     from chatlib.replay import replay as play
     from chatlib.transcript import small_transcript
 
+    finite(**{"--speed": speed, "--idle-limit": idle_limit, "--gap": gap})
     with failures(CANNOT):
         script = playable(small_transcript() if file is None else file, prefix)
         if keep_history is not None and not keep_history.absolute().parent.is_dir():

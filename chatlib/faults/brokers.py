@@ -5,7 +5,7 @@ from __future__ import annotations
 from chatlib.brokers.base import Broker, BrokerState
 from chatlib.brokers.remote import RemoteBroker
 from chatlib.errors import BrokerUnavailable
-from chatlib.faults.fault import Fault, impossible, inflict
+from chatlib.faults.fault import Fault, impossible, inflict, require_kind
 
 __all__ = ["freeze", "kill", "require_ours", "require_running", "stop"]
 
@@ -50,7 +50,8 @@ def thawed(broker: Broker) -> None:
 
 
 def require_ours(name: str, broker: Broker, *, target: str = TARGET) -> None:
-    """Raise FaultError for a broker that somebody else runs."""
+    """Raise FaultError for a broker that somebody else runs, and for what is no broker."""
+    require_kind(name, target, broker, "is_running", "a broker, such as chatlib.LocalBroker()")
     if isinstance(broker, RemoteBroker):
         why = "it is run by somebody else; use chatlib.LocalBroker() or chatlib.DockerBroker() for what breaks a broker"
         raise impossible(name, target, why)

@@ -7,9 +7,11 @@ from typing import Protocol
 
 from chatlib.brokers.base import Broker, BrokerState
 from chatlib.faults.brokers import require_running
-from chatlib.faults.fault import Fault, impossible, inflict
+from chatlib.faults.fault import Fault, impossible, inflict, require_kind
 
 __all__ = ["Cluster", "node_down", "node_frozen", "partition"]
+
+A_CLUSTER = "a cluster: chatlib.LocalCluster() or chatlib.DockerCluster()"
 
 
 class Cluster(Broker, Protocol):
@@ -65,6 +67,7 @@ def partition(cluster: Cluster, one: Sequence[int], other: Sequence[int]) -> Fau
     """
     sides = sorted(set(one)), sorted(set(other))
     target = " | ".join(f"node{'s' if len(side) > 1 else ''} {', '.join(map(str, side))}" for side in sides)
+    require_kind("partition", target, cluster, "nodes", A_CLUSTER)
     if not all(sides) or sorted([*sides[0], *sides[1]]) != list(range(len(cluster.nodes))):
         last = len(cluster.nodes) - 1
         raise impossible("partition", target, f"each of the nodes 0 to {last} has to be on one of two sides, such as [0], [1, 2]")
@@ -74,7 +77,9 @@ def partition(cluster: Cluster, one: Sequence[int], other: Sequence[int]) -> Fau
 
 def _node(name: str, cluster: Cluster, node: int) -> tuple[str, Broker]:
     """What to call it, and the node, which runs."""
-    target, nodes = f"node {node}", cluster.nodes
+    target = f"node {node}"
+    require_kind(name, target, cluster, "nodes", A_CLUSTER)
+    nodes = cluster.nodes
     if not 0 <= node < len(nodes):
         raise impossible(name, target, f"this cluster has the nodes 0 to {len(nodes) - 1}")
     require_running(name, nodes[node], target=target)

@@ -209,6 +209,15 @@ def instant(name: str, target: str, *, count: int | None = None, at: float | Non
     return Fault(name, target, began=at, count=count)
 
 
+def require_kind(name: str, target: str, given: object, attribute: str, wanted: str) -> None:
+    """Raise FaultError for what is not of the kind that has `attribute`. wanted: what to give instead.
+
+    The class is asked, since the attributes of a broker ask the network.
+    """
+    if not hasattr(type(given), attribute):
+        raise impossible(name, target, f"it takes {wanted}, and not this {type(given).__name__}")
+
+
 def impossible(name: str, target: str, why: object) -> FaultError:
     """The error for what cannot be done here; `why` ends with what to do."""
     return FaultError(f"cannot {VERBS.get(name, name.replace('_', ' '))} {target}: {why}")

@@ -9,7 +9,7 @@ from typing import Protocol, cast
 from chatlib.brokers.base import Broker, BrokerState
 from chatlib.errors import ChatError, FaultError
 from chatlib.faults.brokers import require_running
-from chatlib.faults.fault import impossible
+from chatlib.faults.fault import impossible, require_kind
 from chatlib.management import Management
 
 __all__ = ["HasTools", "api_of", "tools_of"]
@@ -25,6 +25,7 @@ class HasTools(Protocol):
 @contextlib.contextmanager
 def api_of(name: str, target: str, broker: Broker) -> Iterator[Management]:
     """The broker's management API for the fault `name`. Raises FaultError where it is not there or says no."""
+    require_kind(name, target, broker, "management_url", "a broker, such as chatlib.LocalBroker() or chatlib.RemoteBroker(url)")
     try:
         if not broker.management_url:
             raise impossible(

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 from chatlib.brokers.base import Broker
 from chatlib.brokers.ports import LOOPBACK
 from chatlib.brokers.readiness import port_open
-from chatlib.faults.fault import Fault, impossible, inflict
+from chatlib.faults.fault import Fault, impossible, inflict, require_kind
 from chatlib.faults.forwarder import Forwarder
 from chatlib.faults.weather import Condition
 from chatlib.urls import masked
@@ -31,6 +31,8 @@ class Path:
     """
 
     def __init__(self, broker: Broker | str) -> None:
+        if not isinstance(broker, str) and not hasattr(type(broker), "url"):
+            raise ValueError(f"a path leads to a broker or its URL, amqp://user:password@host:5672/vhost, not to {broker!r}")
         url = broker if isinstance(broker, str) else broker.url
         parts = urlsplit(url)
         if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
@@ -113,6 +115,7 @@ def half_open(path: Path) -> Fault:
     its old consumers are still there and are handed messages. Healed: the broker's side is reset.
     Raises FaultError if no connection goes through the path.
     """
+    _require_path("half_open", path)
     if not path.connections:
         raise impossible("half_open", TARGET, "no connection goes through it: connect by path.url first")
     return _inflict(path, "half_open", Condition(stranding=True))
@@ -138,8 +141,13 @@ def throttle(path: Path, bytes_per_second: float) -> Fault:
 
 def _inflict(path: Path, name: str, condition: Condition, seen: Callable[[], bool] = lambda: True, detail: str = "") -> Fault:
     """seen: what is to be seen from outside; the forwarder says itself when a condition holds."""
+    _require_path(name, path)
     way = path._forwarder
     return inflict(name, TARGET, lambda: way.apply(condition), seen=seen, heal=lambda: way.lift(condition), detail=detail)
+
+
+def _require_path(name: str, path: Path) -> None:
+    require_kind(name, TARGET, path, "swallowed", "a path: with faults.Path(broker) as path, chatlib.connect(path) as chat")
 
 
 def _require_positive(value: float, what: str) -> None:

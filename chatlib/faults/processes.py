@@ -31,6 +31,8 @@ def kill_process(process: HasPid | int) -> Fault:
     process: a subprocess.Popen, a multiprocessing.Process, anything else with a `pid`, or the pid itself.
     Raises FaultError if it has ended already, may not be killed by this user, or is this process itself.
     """
+    if not isinstance(process, int) and not hasattr(process, "pid"):
+        raise impossible("kill_process", "process", f"it takes a process or its number, and not this {type(process).__name__}")
     pid = process if isinstance(process, int) else process.pid
     target = f"process {pid}"
     if pid is None:

@@ -269,3 +269,12 @@ def test_findings_are_json_for_programs(monkeypatch: pytest.MonkeyPatch) -> None
     result = doctor(monkeypatch, FINE, BAD, as_json=True)
     assert result.exit_code == 1
     assert json.loads(result.stdout) == {"healthy": False, "findings": [FINE.to_dict(), BAD.to_dict()]}
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
+@pytest.mark.parametrize(
+    "option", ["chaos --minutes", "chaos --rate", "chaos --drain", "replay --speed", "replay --idle-limit", "replay --gap"]
+)
+def test_numbers_without_end_are_wrong_arguments(option: str, value: str) -> None:
+    result = run(*option.split(), value)
+    assert result.exit_code == 2 and option.split()[1] in result.stderr, result

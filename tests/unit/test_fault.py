@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -181,6 +182,31 @@ class TestWhatCannotBeDone:
             with pytest.raises(FaultError, match=r"run by somebody else; use chatlib\.LocalBroker"):
                 make(RemoteBroker("amqp://guest:guest@127.0.0.1:1/"))
         assert found == []
+
+    @pytest.mark.parametrize("wrong", [None, 5, "amqp://guest:guest@127.0.0.1:1/", object()], ids=repr)
+    def test_what_is_of_the_wrong_kind_is_told_the_right_one(self, wrong: Any) -> None:
+        for whole in (faults.stop, faults.kill, faults.freeze, faults.memory_alarm, faults.disk_alarm, faults.close_connections):
+            with pytest.raises(FaultError, match=r"it takes a broker, such as chatlib\.LocalBroker"):
+                whole(wrong)
+        with pytest.raises(FaultError, match="it takes a broker"):
+            faults.delete_queue(wrong, "inbox.bob")
+        for given in (wrong, LocalBroker()):  # the likeliest mistake: a single broker
+            for split in (
+                lambda it: faults.partition(it, [0], [1]),
+                lambda it: faults.node_down(it, 0),
+                lambda it: faults.node_frozen(it, 0),
+            ):
+                with pytest.raises(FaultError, match=r"it takes a cluster: chatlib\.LocalCluster"):
+                    split(given)
+            for way in (faults.cut, faults.black_hole, faults.half_open, lambda it: faults.delay(it, 1), lambda it: faults.throttle(it, 1)):
+                with pytest.raises(FaultError, match=r"it takes a path: with faults\.Path\(broker\)"):
+                    way(given)
+        if not isinstance(wrong, str):
+            with pytest.raises(ValueError, match="a path leads to a broker"):
+                faults.Path(wrong)
+        if not isinstance(wrong, int):
+            with pytest.raises(FaultError, match="it takes a process or its number"):
+                faults.kill_process(wrong)
 
     def test_without_a_management_api_there_is_no_operator(self) -> None:
         for broker in (LocalBroker(), RemoteBroker("amqp://guest:guest@127.0.0.1:1/", "http://127.0.0.1:1")):

@@ -171,6 +171,13 @@ def test_by_keyboard_alone_and_with_hard_names(room: Locator, page: Page) -> Non
         press("Space")
         expect(switch).to_have_attribute("aria-checked", state)
     assert page.locator(".jp-Notebook .jp-Cell").count() == cells
+    first.locator(".plus").click()
+    page.keyboard.type("fox")
+    press("Enter")
+    expect(first.locator(".notice")).to_contain_text("an address is @person or #group")
+    last.locator(".talk").click()  # who goes elsewhere has read it, and has no use for the form
+    expect(first.locator(".other")).to_be_hidden()
+    expect(first.locator(".notice")).to_be_empty()
     # 2
     assert page.evaluate("element => element.scrollWidth <= element.clientWidth + 1", room.element_handle())
     # 3

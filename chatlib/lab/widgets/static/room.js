@@ -152,8 +152,17 @@ function makePane(root, index, model, id) {
   function unfold(on) {
     other.hidden = !on;
     setAttr(plus, "aria-expanded", on);
+    if (!on) forgive();
     if (on) otherInput.focus(); else plus.focus();
   }
+  function elsewhere(event) { // a click beside it folds it, and leaves the focus where the click puts it
+    const path = event.composedPath();
+    if (other.hidden || path.includes(other) || path.includes(plus)) return;
+    other.hidden = true;
+    setAttr(plus, "aria-expanded", false);
+    forgive();
+  }
+  document.addEventListener("pointerdown", elsewhere, true);
   plus.addEventListener("click", () => unfold(other.hidden));
   other.addEventListener("keydown", (event) => { if (event.key === "Escape") { event.stopPropagation(); unfold(false); } });
   other.addEventListener("submit", (event) => {
@@ -274,11 +283,12 @@ function makePane(root, index, model, id) {
     drawTalk(messagesNow, limitNow);
   }
 
-  input.addEventListener("input", () => { // who goes on has read what was wrong
+  function forgive() { // who goes on has read what was wrong
     dismissed = pane?.answers.at(-1)?.[0] ?? "";
     complaint = "";
     draw_();
-  });
+  }
+  for (const each of [input, otherInput]) each.addEventListener("input", forgive);
   function update(now, messages, limit) {
     pane = now; messagesNow = messages; limitNow = limit;
     const answers = new Map(now.answers);
@@ -296,7 +306,7 @@ function makePane(root, index, model, id) {
     acts = acts.filter((each) => !answers.has(each.number));
     draw_();
   }
-  return { update, end: () => clearTimeout(timer) };
+  return { update, end: () => { clearTimeout(timer); document.removeEventListener("pointerdown", elsewhere, true); } };
 }
 
 function conversationOf(message, name) {

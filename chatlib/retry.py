@@ -52,7 +52,7 @@ def backoff(failures: int, *, base: float, factor: float, cap: float, rng: rando
 def _full_wait(failures: int, base: float, factor: float, cap: float) -> float:
     """The exponential wait without jitter, in seconds."""
     try:
-        return min(cap, base * factor ** (failures - 1))
+        return min(cap, base * float(factor) ** (failures - 1))  # of whole numbers it would be exact, and as long as memory
     except OverflowError:  # beyond what a float holds is beyond any cap
         return cap
 
@@ -76,8 +76,12 @@ class RetryPolicy:
 
     def __post_init__(self) -> None:
         attempts: object = self.attempts  # whatever was given
-        if not isinstance(attempts, int) or attempts < 1:
+        if not isinstance(attempts, int) or isinstance(attempts, bool) or attempts < 1:
             raise ValueError(f"RetryPolicy.attempts counts the first delivery: a whole number, at least 1, got {self.attempts!r}")
+        for name in ("base", "factor", "cap", "min_delay", "total_time"):
+            value: object = getattr(self, name)
+            if not isinstance(value, int | float) and not (name == "total_time" and value is None):
+                raise ValueError(f"RetryPolicy.{name} must be a number, got {value!r}")
         if self.total_time is not None and not self.total_time > 0:
             raise ValueError(f"RetryPolicy.total_time is more than 0 seconds, or None, got {self.total_time!r}")
         if not (0 < self.base <= self.cap and self.factor >= 1 and 0 <= self.min_delay <= self.cap):

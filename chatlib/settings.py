@@ -77,11 +77,21 @@ class Settings:
         ):
             value = getattr(self, name)
             limit = LIMITS.get(name, MOST)
-            if not isinstance(value, int) or not 1 <= value <= limit:
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= limit:
                 raise ValueError(f"Settings.{name} must be a whole number from 1 to {limit:,}, got {value!r}")
-        for name in ("blocked_timeout", "connect_timeout", "attempt_timeout", "request_timeout", "recovery_base", "recovery_cap"):
-            if not 0 < getattr(self, name) <= LONGEST:
-                raise ValueError(f"Settings.{name} must be more than 0 seconds, and at most {LONGEST:,}, got {getattr(self, name)!r}")
+        for name in (
+            "blocked_timeout",
+            "connect_timeout",
+            "attempt_timeout",
+            "request_timeout",
+            "recovery_base",
+            "recovery_cap",
+            "send_timeout",
+        ):
+            value, may_be_0 = getattr(self, name), name == "send_timeout"  # to be refused at once is a choice
+            if not isinstance(value, int | float) or not (0 < value <= LONGEST or (may_be_0 and value == 0)):
+                least = "0 seconds or more" if may_be_0 else "more than 0 seconds"
+                raise ValueError(f"Settings.{name} must be {least}, and at most {LONGEST:,}, got {value!r}")
         if not isinstance(self.retry, RetryPolicy):
             raise ValueError(f"Settings.retry must be a RetryPolicy, got {self.retry!r}; one with attempts=1 never retries")  # noqa: TRY004
         if self.queue_type not in ("auto", "classic", "quorum"):

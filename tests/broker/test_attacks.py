@@ -241,6 +241,7 @@ def test_a_sign_up_that_waits_holds_nobody_up(new_broker: Callable[[], Any]) -> 
 @pytest.mark.parametrize(
     "wrong",
     [{"prefetch": 1.5}, {"prefetch": 70_000}, {"heartbeat": 70_000}, {"inbox_limit": 2**70}, {"retry": None}]
+    + [{"send_timeout": -1}, {"send_timeout": float("nan")}, {"send_timeout": "10"}, {"request_timeout": "5"}, {"prefetch": True}]
     + [{"connect_timeout": float("inf")}, {"request_timeout": float("nan")}, {"outbox_limit": float("nan")}],
     ids=str,
 )
@@ -249,7 +250,11 @@ def test_settings_that_would_fail_later_fail_at_once(wrong: dict[str, Any]) -> N
         Settings(**wrong)
 
 
-@pytest.mark.parametrize("wrong", [{"attempts": 2.5}, {"attempts": 0}, {"total_time": 0}, {"total_time": float("nan")}], ids=str)
+@pytest.mark.parametrize(
+    "wrong",
+    [{"attempts": 2.5}, {"attempts": 0}, {"attempts": True}, {"total_time": 0}, {"total_time": float("nan")}, {"base": "1"}, {"cap": None}],
+    ids=str,
+)
 def test_a_retry_policy_that_makes_no_sense(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         RetryPolicy(**wrong)

@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -849,3 +850,9 @@ def test_a_second_attempt_tells_that_it_was_retried(run: Run) -> None:
     run.receive("m2")
     run.receive("m1", attempt=2)
     assert verdict(run, retried=0, handled=2, out_of_order=0).valid
+
+
+@pytest.mark.parametrize("wrong", ["run.jsonl", Path("run.jsonl"), b"{}", None, 5], ids=repr)
+def test_a_path_is_no_history_and_the_error_says_how_to_read_one(wrong: Any) -> None:
+    with pytest.raises(HistoryError, match=r"recorder\.stream"):
+        check(wrong)

@@ -101,3 +101,10 @@ def test_no_number_of_attempts_overflows(attempt: int) -> None:
 def test_a_policy_that_makes_no_sense_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="RetryPolicy"):
         RetryPolicy(**wrong)  # type: ignore[arg-type]
+
+
+def test_whole_numbers_and_many_attempts_take_no_time() -> None:
+    """The exact power of two whole numbers would have as many bits as there are attempts."""
+    policy = RetryPolicy(attempts=10**15, base=1, factor=2, cap=60, jitter=False)
+    assert policy.delay_ms(10**14, 0, random.Random()) == on_grid(60)
+    assert policy.steps()[-1] == on_grid(60)

@@ -76,7 +76,7 @@ def _records(path: Path, torn: list[Path]) -> Iterator[Event]:
             for number, line in enumerate(file, 1):
                 try:
                     record = json.loads(line.decode())
-                except ValueError as exc:
+                except (ValueError, RecursionError) as exc:
                     if not line.endswith(b"\n"):
                         torn.append(path)
                         return

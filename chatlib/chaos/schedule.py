@@ -7,6 +7,7 @@ sender may be killed while the broker is down, which is where an outbox proves i
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields
@@ -166,6 +167,20 @@ class Schedule:
         """Raise ScheduleError for what cannot be played."""
         if self.broker not in BROKERS:
             raise ScheduleError(f"{where}: the broker is {self.broker!r}; one of {', '.join(BROKERS)} can be broken here")
+        for name, least in (("seed", 0), ("processes", 2), ("users", 2)):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < least:
+                raise ScheduleError(f"{where}: {name} is {getattr(self, name)!r}; a whole number from {least} on is wanted")
+        if self.users < self.processes:
+            raise ScheduleError(f"{where}: {self.users} users cannot be in {self.processes} processes")
+        numbers = [("rate", self.rate), ("seconds", self.seconds)]
+        for step in self.steps:
+            numbers += [(f"{name} of fault {step.number}", getattr(step, name)) for name in ("after", "lasts", "amount")]
+        for name, value in numbers:
+            optional = value is None and name.startswith(("seconds", "amount"))
+            if not optional and not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
+                raise ScheduleError(f"{where}: {name} is {value!r}; a number, not below 0, is wanted")
+        if self.rate == 0:
+            raise ScheduleError(f"{where}: at a rate of 0 nobody sends")
         for step in self.steps:
             kind = KINDS.get(step.fault)
             if kind is None or kind.lane != step.lane or self.broker not in kind.on:

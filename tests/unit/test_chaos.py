@@ -277,3 +277,28 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["chaos", "--faults", "1", "--output", str(tmp_path)])
     assert result.exit_code == 2 and "is not empty" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["history.txt"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("seed", "x"),
+        ("users", None),
+        ("users", -1),
+        ("users", 2),
+        ("processes", "x"),
+        ("processes", 1),
+        ("rate", None),
+        ("rate", -1),
+        ("rate", 0),
+    ]
+    + [("seconds", "x"), ("seconds", float("nan")), ("after", None), ("lasts", "x"), ("lasts", -1), ("amount", "x")],
+)
+def test_a_schedule_with_a_damaged_number_is_not_begun(tmp_path: Path, name: str, value: Any) -> None:
+    path = tmp_path / "schedule.json"
+    draw(1, 3, broker="local", users=6, processes=3).save(path)
+    found = json.loads(path.read_text())
+    (found if name in found else found["steps"][1])[name] = value
+    path.write_text(json.dumps(found))
+    with pytest.raises(ScheduleError, match="rate|processes" if name == "rate" or value == 2 else name):
+        Schedule.load(path)

@@ -307,3 +307,10 @@ def test_recording_costs_the_caller_microseconds(tmp_path: Path) -> None:
         took = time.perf_counter() - began
     assert len(load(tmp_path / "run.jsonl")) == 20_000
     assert took / 20_000 < 20e-6
+
+
+def test_a_line_nested_beyond_all_bounds_is_no_record(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    path.write_text("[" * 100_000 + "\n")
+    with pytest.raises(HistoryError, match="line 1"):
+        load(path)

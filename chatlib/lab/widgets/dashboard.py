@@ -59,7 +59,9 @@ class Dashboard(Live, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has 
                 [self.map, self.chart],
                 layout={"grid_template_columns": f"repeat(auto-fit, minmax(min({COLUMN}, 100%), 1fr))", "grid_gap": "8px"},
             )
-            super().__init__([self.panel, self.room, below])
+            style = ipywidgets.HTML(f"<style>{assets.css('dashboard')}</style>", layout={"display": "none"})
+            super().__init__([style, self.panel, self.room, below])
+            self.add_class("chatlib-dashboard")
             self._made = made.pop_all()
         self._begin()
 

@@ -241,7 +241,7 @@ def heads_of(boxes: Iterable[Box], *, senders: bool) -> list[tuple[str, float, s
     """The heads of the columns in which something stands: kind, x of their middle, words. senders: whether that column is there always."""
     starts = {box.x for box in boxes}
     shown = [kind for kind in HEADS if X[kind] in starts or (senders and kind == "sender")]
-    words = HEADS if X["sender"] in starts else {**HEADS, "sender": "nobody sent yet"}
+    words = HEADS if X["sender"] in starts else {**HEADS, "sender": "no sender seen"}  # before the map was there, others may have
     return [(kind, X[kind] + W[kind] / 2, words[kind]) for kind in shown]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import math
 import random
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import partial
@@ -134,12 +136,17 @@ def _schedule(
 
 @contextlib.contextmanager
 def _told_where(folder: Path) -> Iterator[None]:
-    """Whoever interrupts a run is told what there is of it; by now all is healed and ended."""
+    """Whoever interrupts a run, by Ctrl-C or SIGTERM, is told what there is of it; by now all is healed and ended."""
+    ours = threading.current_thread() is threading.main_thread()  # Python takes signals there only
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler) if ours else None
     try:
         yield
     except KeyboardInterrupt:
         tell(f"interrupted: healed, everything that was started has ended; what was recorded until then is in {folder}")
         raise typer.Exit(INTERRUPTED) from None
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 class _Screen:

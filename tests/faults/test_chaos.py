@@ -99,3 +99,18 @@ def test_interrupted_it_heals_ends_what_it_started_and_can_be_played_again(tmp_p
     assert again.returncode == 0 and result["valid"], (result["sentence"], result["problems"])
     assert Schedule.load(second / "schedule.json") == Schedule.load(first / "schedule.json")
     assert result["fault_count"] == 3 and result["seed"] == QUICK
+
+
+@pytest.mark.timeout(120)
+def test_ended_by_a_service_manager_it_heals_and_says_so_too(tmp_path: Path) -> None:
+    """SIGTERM, as by `timeout` or a CI runner, is like Ctrl-C: nothing is left running, and the exit status is no success."""
+    folder = tmp_path / "run"
+    arguments = command("--faults", "3", "--seed", str(QUICK), "--users", "6", "--processes", "3", "--output", str(folder))
+    with subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: len(processes_of(folder)) >= 2, 90, "its processes run")
+        process.terminate()
+        assert process.stderr
+        said = process.stderr.read()
+        assert process.wait(60) == 130, said
+    assert "interrupted: healed" in said and str(folder) in said
+    assert processes_of(folder) == []

@@ -6,13 +6,14 @@ what exists (queues, exchanges, bindings) is exact.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 
-from chatlib.errors import ManagementError, ManagementUnreachable
+from chatlib.errors import ChatError, ManagementError, ManagementUnreachable
 from chatlib.names import unescape, user_of_queue
 from chatlib.topology import GROUPS
 from chatlib.urls import masked
@@ -32,10 +33,19 @@ class Management:
 
     An AMQP URL stands for port 15672 on the same host with the same user and virtual host. timeout: seconds for each request.
     login: an AMQP URL whose user, password and virtual host count where `url` has none: a broker's `management_url` has none.
+    moved: where it is now, asked when there was no answer: a cluster's API is at the first node that runs.
     Every method raises ManagementUnreachable (no answer) or ManagementError (an answer that says no). A context manager.
     """
 
-    def __init__(self, url: str, *, login: str | None = None, vhost: str | None = None, timeout: float = 5.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        login: str | None = None,
+        vhost: str | None = None,
+        timeout: float = 5.0,
+        moved: Callable[[], str] | None = None,
+    ) -> None:
         parts = urlsplit(url)
         is_amqp = parts.scheme.startswith("amqp")
         account = parts if parts.username or login is None else urlsplit(login)
@@ -44,6 +54,7 @@ class Management:
         self.vhost = vhost or (unquote(account.path[1:]) or "/" if account.scheme.startswith("amqp") else "/")
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         self._shown = masked(url)
+        self._moved = moved
         self._http = httpx.Client(
             base_url=f"{self.url}/api/",
             auth=(unquote(account.username or "guest"), unquote(account.password or "guest")),
@@ -66,7 +77,12 @@ class Management:
     def _request(self, method: str, path: str, *, also: int = 0, **options: Any) -> Any:
         """also: a status that is an answer here, though it looks like an error."""
         try:
-            response = self._http.request(method, path, **options)
+            try:
+                response = self._http.request(method, path, **options)
+            except httpx.TransportError:
+                if not self._follow():
+                    raise
+                response = self._http.request(method, path, **options)
         except httpx.HTTPError as exc:
             raise ManagementUnreachable(
                 f"no answer from the management API at {self.url} ({type(exc).__name__}): "
@@ -79,6 +95,17 @@ class Management:
             return response.json() if response.content else None
         except ValueError as exc:  # cut off in the middle: it went down while it answered
             raise ManagementUnreachable(f"the answer of the management API at {self.url} is no JSON: is another service there?") from exc
+
+    def _follow(self) -> bool:
+        """Go where the API is now; whether that is another place than before."""
+        try:
+            url = self._moved().rstrip("/") if self._moved else self.url
+        except ChatError:  # the broker's object is closed
+            return False
+        if url in ("", self.url):
+            return False
+        self.url, self._shown, self._http.base_url = url, masked(url), httpx.URL(f"{url}/api/")
+        return True
 
     def in_vhost(self, kind: str, *rest: str) -> str:
         """Path of `kind` in our virtual host, every part quoted: `in_vhost("queues", "inbox.bob")` is "queues/%2F/inbox.bob"."""

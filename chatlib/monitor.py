@@ -142,10 +142,13 @@ class HasManagement(Protocol):
 
 
 def client_of(broker_or_url: HasManagement | str, timeout: float) -> Management:
-    """A client of the management API of a broker object, or at a URL as `Management` takes it. timeout: seconds for each request."""
+    """A client of the management API of a broker object, wherever that has it, or at a URL as `Management` takes it.
+
+    timeout: seconds for each request. Raises BrokerStartFailed if the object is closed.
+    """
     if isinstance(broker_or_url, str):
         return Management(broker_or_url, timeout=timeout)
-    return Management(broker_or_url.management_url, login=broker_or_url.url, timeout=timeout)
+    return Management(broker_or_url.management_url, login=broker_or_url.url, timeout=timeout, moved=lambda: broker_or_url.management_url)
 
 
 def depths_of(management: Management) -> dict[str, dict[str, float]]:

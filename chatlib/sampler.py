@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import math
@@ -194,26 +195,27 @@ class Sampler:
 
     def _run(self, ended: threading.Event) -> None:
         due = time.monotonic()
-        with client_of(self._broker, TIMEOUT) as management:
+        with contextlib.ExitStack() as opened:
+            management: Management | None = None
             while not ended.is_set():
+                at = time.time()
                 try:
-                    self._take(management)
+                    management = management or opened.enter_context(client_of(self._broker, TIMEOUT))
+                    self._take(management, at)
+                except ChatError as exc:  # it does not answer, or its object is closed
+                    _log.debug("no sample: %s", exc)
+                    for queue in self._queues or tuple(self._meters):
+                        self._rows.append(self._row(at, queue, up=False))
                 except Exception:  # noqa: BLE001  an answer that nobody foresaw: one sample less, and the next is taken
                     _log.exception("a sample failed")
                 due = max(due + self._period, time.monotonic())  # what was missed is not made up for
                 ended.wait(due - time.monotonic())
 
-    def _take(self, management: Management) -> None:
-        at, now = time.time(), time.monotonic()
-        try:
-            depths = depths_of(management)
-            counts = management.get(management.in_vhost("queues"), columns=ASKED)
-            nodes = management.get("nodes", columns="name,uptime,os_pid,rates_mode")
-        except ChatError as exc:
-            _log.debug("no sample: %s", exc)
-            for queue in self._queues or tuple(self._meters):
-                self._rows.append(self._row(at, queue, up=False))
-            return
+    def _take(self, management: Management, at: float) -> None:
+        now = time.monotonic()
+        depths = depths_of(management)
+        counts = management.get(management.in_vhost("queues"), columns=ASKED)
+        nodes = management.get("nodes", columns="name,uptime,os_pid,rates_mode")
         ages = [age for age in self._freshness.look(nodes).values() if not math.isnan(age)]
         interval = self._freshness.interval
         # Where the broker counts, a queue without counters is one through which nothing went before its last sample

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from chatlib import Settings, faults
+from chatlib import Monitor, Settings, faults
 from chatlib.brokers import BrokerState, LocalCluster, find_installation
 from chatlib.errors import BrokerNotInstalled, BrokerUnavailable, OutcomeUnknown
 from chatlib.faults import FaultError
@@ -48,13 +48,19 @@ def seen_by(cluster: LocalCluster, node: int) -> set[int]:
 
 
 def test_each_fault_of_a_cluster(cluster: LocalCluster, unique: Unique) -> None:
-    """1 a node dies; 2 another is frozen, for too short a time to be given up; 3 a third is cut off, and pauses; 4 nothing is lost."""
-    with Talk(cluster, unique) as talk:
+    """1 a node dies, the one that was asked for figures: another is; 2 another is frozen, for too short a time to be given up;
+    3 a third is cut off, and pauses; 4 nothing is lost.
+    """
+    monitor = Monitor(cluster)
+    with Talk(cluster, unique) as talk, monitor.sampler() as sampler:
+        wait_until(sampler.rows, 20, "a sample")
         # 1
         with faults.node_down(cluster, 0) as down:
             assert down.target == "node 0" and cluster.nodes[0].state is BrokerState.STOPPED
             wait_until(lambda: seen_by(cluster, 1) == {1, 2}, 30, "the others see that it is gone")
             talk.goes_on("with the other two")
+            wait_until(lambda: sampler.rows()[-1]["up"], 20, "the samples go on")
+            assert len(monitor.queues()) > 1
             with pytest.raises(FaultError, match="cannot take down node 0: it does not run"):
                 faults.node_down(cluster, 0)
         assert cluster.nodes[0].state is BrokerState.RUNNING and seen_by(cluster, 1) == {0, 1, 2}

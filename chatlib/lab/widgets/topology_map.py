@@ -78,7 +78,6 @@ class TopologyMap(Live, anywidget.AnyWidget):
         self._target = monitor._broker if isinstance(monitor, Monitor) else monitor
         self._everything = everything
         self._management: Management | None = None
-        self._address: str | None = None  # of the management API, where it may change
         self._lost = False  # there was no answer to the last question
         self._traffic = Traffic()
         sources = [] if chat is None else list(chat) if isinstance(chat, Iterable) else [chat]
@@ -117,13 +116,8 @@ class TopologyMap(Live, anywidget.AnyWidget):
             self.send({"type": "fly", "flights": [each.trait() for each in flights]})
 
     def _client(self) -> Management:
-        """The client of the management API. After a failure it may be at another address: that of a cluster whose node fell."""
-        if self._management is None or self._lost:
-            address = None if isinstance(self._target, str) else self._target.management_url
-            if self._management is None or address != self._address:
-                if self._management is not None:
-                    self._management.close()
-                self._management, self._address = client_of(self._target, TIMEOUT), address
+        if self._management is None:
+            self._management = client_of(self._target, TIMEOUT)
         return self._management
 
     def _is_due(self, depths: Mapping[str, object]) -> bool:

@@ -107,6 +107,16 @@ def test_a_sampler_refuses_what_makes_no_sense(broker: LocalBroker, arguments: d
         Sampler(broker, **arguments)  # type: ignore[arg-type]
 
 
+def test_a_sampler_of_a_broker_that_is_closed_says_that_it_does_not_answer() -> None:
+    broker = LocalBroker()
+    sampler = Sampler(broker, queues=["inbox.bob"])
+    broker.close()
+    with sampler:
+        wait_until(lambda: len(sampler.rows()) >= 2, 10, "samples")
+        assert sampler.is_running
+    assert [each["queue"] for each in sampler.rows() if each["up"]] == [] and sampler.rows()[0]["queue"] == "inbox.bob"
+
+
 def samplers() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "sampler"]
 

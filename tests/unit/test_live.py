@@ -88,9 +88,12 @@ def test_a_close_that_is_interrupted_gives_everything_back(monkeypatch: pytest.M
 
 
 def test_of_the_widgets_of_the_last_run_all_are_closed_even_if_one_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
-    closed = []
+    closed, halted = [], []
 
     class Old:
+        def halt(self) -> None:
+            halted.append(self)
+
         def close(self) -> None:
             closed.append(self)
             raise KeyboardInterrupt
@@ -100,7 +103,11 @@ def test_of_the_widgets_of_the_last_run_all_are_closed_even_if_one_is_interrupte
     old = [Old(), Old(), Old()]
     for each in old:
         cells.claim(each)
+    cells._begins(None)  # another cell, or the same run
+    assert halted == []
     run = "second"
+    cells._begins(None)
+    assert set(halted) == set(old) and closed == []
     with pytest.raises(KeyboardInterrupt):
         cells.claim(Old())
     assert len(closed) == 3

@@ -134,6 +134,11 @@ class Live:
             until(lambda: self._rounds >= enough or not self.is_running, PATIENCE)
         self._kept = self.still()
 
+    def halt(self) -> None:
+        """Look no more, without waiting for the round that is under way and without a last picture: `close` follows."""
+        if "_life" in vars(self):
+            self._ended.set()
+
     def close(self) -> None:
         """Stop, and give everything back: in the notebook the last picture stays in its place."""
         if "_life" not in vars(self):

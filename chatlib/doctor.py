@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-from chatlib.brokers import LocalBroker, RemoteBroker, find_installation, registry, running_brokers
+from chatlib.brokers import LocalBroker, broker_of_environment, find_installation, registry, running_brokers
 from chatlib.brokers.base import BrokerState
 from chatlib.errors import AccessRefused, BrokerNotInstalled, BrokerUnavailable, ManagementError, ManagementUnreachable
 from chatlib.machine import Finding, State, disk, docker, host_name, ipv6, memory, ports, size, state_folder
@@ -99,12 +99,11 @@ def rabbitmq() -> Finding:
 
 def broker_url() -> Finding:
     """The broker that $CHATLIB_BROKER_URL names."""
-    url = os.environ.get(VARIABLE)
-    if not url:
-        return Finding(VARIABLE, "ok", "not set: chatlib looks for a broker by itself")
     unset = f"correct it, or: unset {VARIABLE}"
     try:
-        broker = RemoteBroker(url)
+        broker = broker_of_environment()
+        if broker is None:
+            return Finding(VARIABLE, "ok", "not set: chatlib looks for a broker by itself")
         broker.wait_ready(3.0)
     except ValueError as error:
         return Finding(VARIABLE, "problem", str(error), unset)
@@ -112,7 +111,7 @@ def broker_url() -> Finding:
         return Finding(VARIABLE, "problem", str(error), unset)
     except BrokerUnavailable as error:
         return Finding(VARIABLE, "problem", str(error), f"start that broker; {unset}")
-    return _alarms(VARIABLE, masked(url), broker.management_url, url)
+    return _alarms(VARIABLE, masked(broker.url), broker.management_url, broker.url)
 
 
 def named_brokers() -> Finding:
@@ -145,7 +144,7 @@ def _alarms(check: str, what: str, management_url: str, login: str) -> Finding:
             check,
             "warning",
             f"{what} serves; its alarms are not known: {error}",
-            "enable the plugin rabbitmq_management, tag the user 'monitoring'",
+            "enable the plugin rabbitmq_management, tag the user 'monitoring', say where it is by CHATLIB_MANAGEMENT_URL",
         )
     raised = [alarm for node in nodes for alarm in _raised(node)]
     if raised:

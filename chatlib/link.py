@@ -320,13 +320,15 @@ class Link:
         pair, self._pair = self._pair, None
         if pair:
             pair.close()
-        for session in list(self._sessions):
-            session.lost(BrokerUnavailable(f"the connection was lost meanwhile: {reason}"))
-        self._sessions.clear()
+        self._end_sessions(BrokerUnavailable(f"the connection was lost meanwhile: {reason}"))
         self._subscriber.detach()
         self._publisher.detach(reason)
         self._admin.detach()
         return pair
+
+    def _end_sessions(self, error: ChatError) -> None:
+        while self._sessions:
+            self._sessions.pop().lost(error)
 
     def on_blocked(self, reason: str) -> None:
         """An alarm on the broker stops publishing."""
@@ -343,5 +345,6 @@ class Link:
         self._state.become(LinkState.CLOSED, "closed by the user")
         self._recovery.cancel()
         self._admin.close()
+        self._end_sessions(ChatClosed("the chat was closed meanwhile"))
         pair, self._pair = self._pair, None
         pair.close(done.set) if pair else done.set()

@@ -1,7 +1,7 @@
 """The course in JupyterLab with a broker beside it; Ctrl-C stops all of it. `make lab` runs this.
 
 The broker is the one of `chatlib.default_broker()`: CHATLIB_BROKER_URL if that is set, else a private RabbitMQ.
-Terminals and kernels find it in CHATLIB_BROKER_URL. The lessons that break a broker start one of their own.
+Terminals and kernels find it in CHATLIB_BROKER_URL and CHATLIB_MANAGEMENT_URL. The lessons that break a broker start one of their own.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main() -> int:
         began = time.monotonic()
         with default_broker() as broker:
             print(f"ok ({time.monotonic() - began:.0f} s)")
-            with jupyterlab(options.host, port, options.token, broker.url) as server:
+            with jupyterlab(options.host, port, options.token, broker.url, broker.management_url) as server:
                 url = f"http://{'127.0.0.1' if options.host == '0.0.0.0' else options.host}:{port}/{FIRST_PAGE}?token={options.token}"  # noqa: S104
                 print(f"\n{url}\n\nCtrl-C stops JupyterLab and everything that it started.", flush=True)
                 if has_display():
@@ -107,12 +107,13 @@ def has_display() -> bool:
 
 
 @contextlib.contextmanager
-def jupyterlab(host: str, port: int, token: str, broker_url: str) -> Iterator[subprocess.Popen[bytes]]:
+def jupyterlab(host: str, port: int, token: str, broker_url: str, management_url: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run a JupyterLab server that answers; on leaving, stop it and all that it started."""
     STATE.mkdir(exist_ok=True)
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "CHATLIB_BROKER_URL": broker_url,
+        "CHATLIB_MANAGEMENT_URL": management_url,
         "JUPYTER_TOKEN": token,  # not on the command line, where every user of the machine could read it
         "JUPYTER_CONFIG_PATH": str(ROOT),  # here lies labconfig/
         "JUPYTER_CONFIG_DIR": str(STATE / "jupyter"),  # the course neither sees nor changes the user's own set-up

@@ -28,6 +28,7 @@ __all__ = [
     "LocalCluster",
     "Ports",
     "RemoteBroker",
+    "broker_of_environment",
     "default_broker",
     "find_installation",
     "masked",
@@ -36,6 +37,16 @@ __all__ = [
 ]
 
 URL_VARIABLE = "CHATLIB_BROKER_URL"
+MANAGEMENT_VARIABLE = "CHATLIB_MANAGEMENT_URL"
+
+
+def broker_of_environment() -> RemoteBroker | None:
+    """Return the broker at $CHATLIB_BROKER_URL, its management API at $CHATLIB_MANAGEMENT_URL or the usual port; None if it is not set.
+
+    Raises ValueError for what is no broker's address.
+    """
+    url = os.environ.get(URL_VARIABLE)
+    return RemoteBroker(url, os.environ.get(MANAGEMENT_VARIABLE) or None) if url else None
 
 
 def default_broker() -> Broker:
@@ -44,9 +55,9 @@ def default_broker() -> Broker:
     In this order: the one at $CHATLIB_BROKER_URL; a broker that `chatlib broker start` left running; a private local node;
     a Docker container. Raises `BrokerNotInstalled` with the ways to get one on this system.
     """
-    url = os.environ.get(URL_VARIABLE)
-    if url:
-        return RemoteBroker(url)
+    named = broker_of_environment()
+    if named is not None:
+        return named
     running = running_brokers()
     if running:
         return running[0]

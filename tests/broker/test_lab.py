@@ -112,6 +112,8 @@ def test_make_lab_serves_the_course_and_ctrl_c_stops_everything(tmp_path: Path, 
         family = [*family, *psutil.Process(process.pid).children(recursive=True)]
         broker_port = urlsplit(kernel.environ()["CHATLIB_BROKER_URL"]).port
         assert broker_port and answers(broker_port)
+        management_port = urlsplit(kernel.environ()["CHATLIB_MANAGEMENT_URL"]).port
+        assert management_port and answers(management_port)
         # 3
         os.killpg(process.pid, signal.SIGINT)
         process.wait(60)

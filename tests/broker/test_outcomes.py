@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -147,6 +148,14 @@ def test_no_call_waits_for_ever(broker: LocalBroker, unique: Unique) -> None:
         wait_until(lambda: ann.send(bob.address, "4"), 10, "sending goes on")
         assert [message.content for message in bob.receive(limit=3, timeout=10) if not message.ack()] == ["1", "2", "4"]
         bob.join(group)
+
+
+def test_who_looks_at_queues_is_told_that_the_chat_is_closed(broker: LocalBroker) -> None:
+    with chatlib.connect(broker) as chat, chat._link.session() as session, ThreadPoolExecutor() as pool:
+        waiting = pool.submit(session.next, 60)
+        chat.close(0)
+        with pytest.raises(chatlib.ChatClosed):
+            waiting.result(10)
 
 
 def test_closing_on_a_silent_broker_takes_no_longer_than_it_may(broker: LocalBroker, unique: Unique) -> None:

@@ -359,7 +359,13 @@ class TestDefault:
     def test_the_variable_comes_first(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CHATLIB_BROKER_URL", "amqp://u:p@host/x")
         broker = default_broker()
-        assert isinstance(broker, RemoteBroker) and broker.url == "amqp://u:p@host/x"
+        assert isinstance(broker, RemoteBroker) and broker.url == "amqp://u:p@host/x" and broker.management_url == "http://host:15672"
+
+    def test_and_its_management_api_may_be_elsewhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CHATLIB_BROKER_URL", "amqp://u:p@host/x")
+        monkeypatch.setenv("CHATLIB_MANAGEMENT_URL", "http://host:8080/")
+        broker = default_broker()
+        assert isinstance(broker, RemoteBroker) and broker.management_url == "http://host:8080"
 
     def test_then_a_local_one_not_yet_started(self) -> None:
         broker = default_broker()

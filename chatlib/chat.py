@@ -11,7 +11,6 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlsplit
@@ -97,7 +96,7 @@ class Chat:
         self._users: dict[str, ChatUser] = {}
         self._users_lock = threading.Lock()
         self._known: dict[str, frozenset[str]] | None = None
-        self._store = Store(Path(data_dir), sync=self.settings.sync) if data_dir is not None else None
+        self._store = Store(data_dir, sync=self.settings.sync) if data_dir is not None else None
         try:
             self._link = Link(self._urls, self.name, self.settings, self._hops)
             self._link.open()

@@ -40,6 +40,8 @@ class Store:
     """
 
     def __init__(self, data_dir: str | os.PathLike[str], *, sync: bool = False) -> None:
+        if not os.fspath(data_dir):
+            raise OutboxError("data_dir is empty, which would be the folder that happens to be the current one: name one")
         self.path = Path(data_dir) / "chat.sqlite3"
         self._lock = threading.Lock()
         self._accepting = threading.Lock()  # rows are numbered in the order in which they are written

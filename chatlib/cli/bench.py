@@ -20,7 +20,10 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 def bench(
     quick: Annotated[bool, typer.Option("--quick", help="One round with little work: whether everything runs, not how fast.")] = False,
     only: Annotated[
-        list[str] | None, typer.Option("--only", help="publish, receive, latency, fanout, recovery, memory or signup; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--only", help="How a case begins: publish, receive, latency, fanout, recovery, lab, memory, signup. Repeat it for more."
+        ),
     ] = None,
     rounds: Annotated[int, typer.Option("--rounds", help="Interleaved rounds; 0: five, or one with --quick.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="The results as one JSON object on standard output.")] = False,

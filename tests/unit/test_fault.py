@@ -183,7 +183,9 @@ class TestWhatCannotBeDone:
                 make(RemoteBroker("amqp://guest:guest@127.0.0.1:1/"))
         assert found == []
 
-    @pytest.mark.parametrize("wrong", [None, 5, "amqp://guest:guest@127.0.0.1:1/", object()], ids=repr)
+    @pytest.mark.parametrize(
+        "wrong", [None, 5, "amqp://guest:guest@127.0.0.1:1/", object()], ids=["None", "a number", "a URL", "an object"]
+    )
     def test_what_is_of_the_wrong_kind_is_told_the_right_one(self, wrong: Any) -> None:
         for whole in (faults.stop, faults.kill, faults.freeze, faults.memory_alarm, faults.disk_alarm, faults.close_connections):
             with pytest.raises(FaultError, match=r"it takes a broker, such as chatlib\.LocalBroker"):

@@ -253,6 +253,11 @@ def test_an_outbox_without_its_tables_is_damaged(filled: Path) -> None:
         Store(filled.parent)
 
 
+def test_no_name_is_not_the_current_folder() -> None:
+    with pytest.raises(OutboxError, match="data_dir is empty"):
+        Store("")
+
+
 def test_a_data_dir_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for place in (tmp_path / "file", tmp_path / "file" / "below"):

@@ -58,7 +58,8 @@ class QueueChart(Live, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has
     the window, and the chart says how many it leaves out. window: "30 s", "2 min" or "all". log_scale: a logarithmic axis for the messages.
     sample_hz: samples a second, hz: drawings a second. Raises ValueError for others.
 
-    What the broker does is sampled also while the chart is paused. Faults that begin while the chart is there are marked; others by `mark`.
+    What the broker does is sampled also while the chart is paused; it counts publish, deliver and ack each at its own time, up to a
+    second apart. Faults that begin while the chart is there are marked; others by `mark`.
     """
 
     paused = traitlets.Bool(False, help="whether the picture stands still; samples are still taken")

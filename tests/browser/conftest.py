@@ -32,6 +32,9 @@ NOTEBOOK_SETTINGS = "@jupyterlab/notebook-extension:tracker"
 # JupyterLab 4.6, shown its splash screen twice in a fifth of a second, takes it down twice; nothing of ours is on that stack
 SPLASH = re.compile(r"NotFoundError: Failed to execute 'removeChild' on 'Node'.*\n +at http://\S+/static/lab/jlab_core\S+")
 
+# plotly 7 does not let go of a view that the page has taken down: an update on its way there when a cell is run again ends like this
+TAKEN_DOWN = "Error setting state: Cannot read properties of undefined (reading 'length')"
+
 
 @dataclass
 class Lab:
@@ -123,7 +126,7 @@ def watch(page: Page) -> Watch:
             seen.outside.append(request.url)
 
     def on_console(message: Any) -> None:
-        if message.type == "error":
+        if message.type == "error" and message.text != TAKEN_DOWN:
             seen.problems.append(message.text)
 
     page.on("request", on_request)

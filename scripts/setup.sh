@@ -232,12 +232,18 @@ find_browser() {
     return 1
 }
 
+driver_runs() { logged "$venv/bin/python" -m playwright --version; }
+
 begin "Chromium (for the browser tests)"
-if place=$(find_browser); then
-    ok "$place"
-else
+how=""
+if ! place=$(find_browser); then
     { have_apt && become_root; } || fail "no Chromium found; install it (Debian: apt install chromium) or name one in CHATLIB_BROWSER"
     apt_install chromium fonts-dejavu-core || fail "apt could not install chromium: $(reason)"
     place=$(find_browser) || fail "apt installed chromium, but no chromium program is to be found"
-    ok "installed $place"
+    how="installed "
 fi
+# playwright steers it by a Node of its own, which needs a library that a bare Debian lacks
+if ! driver_runs; then
+    { have_apt && become_root && apt_install libatomic1 && driver_runs; } || fail "playwright does not run: $(reason)"
+fi
+ok "$how$place"

@@ -136,7 +136,9 @@ def test_a_sampler_sees_a_queue_rise_and_fall_and_keeps_no_more_than_it_may(chat
         for number in range(200):
             bob.send(bob.address, str(number))
         wait_until(lambda: sampler.latest("ready") == {inbox: 200.0}, 15, "it sees 200 waiting")
-        wait_until(lambda: (sampler.frame()["publish_rate"] > 0).any(), 15, "it sees them come")
+        wait_until(
+            lambda: bob.send(bob.address, "one more") and (sampler.frame()["publish_rate"] > 0).any(), 15, "it sees them come", poll=0.2
+        )
         bob.on_message(lambda message: None)
         bob.go_online()
         wait_until(lambda: sampler.latest("ready") == {inbox: 0.0}, 15, "it sees them go")

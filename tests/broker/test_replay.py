@@ -17,9 +17,8 @@ from chatlib.checker import check
 from chatlib.recorder import load
 from chatlib.replay import GAP, Leftovers, Progress, replay
 from chatlib.transcript import Transcript, TranscriptError, parse_transcript, small_transcript
-from tests.support import SHARED, wait_until
+from tests.support import wait_until
 
-REAL = SHARED / "data" / "real-chat.jsonl"
 Unique = Callable[[str], str]
 
 

@@ -56,6 +56,7 @@ class Killer:
             self.thread.join(60)
 
 
+@pytest.mark.skipif(not REAL.exists(), reason="the real transcript is not beside the project")
 @pytest.mark.timeout(900)
 def test_three_kills_in_the_middle_of_the_real_transcript_lose_nothing() -> None:
     """12,728 messages of 972 people in 17 groups: 1 replay the whole file; 2 SIGKILL and start, three times, while it sends on; 3 the

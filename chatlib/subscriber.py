@@ -174,7 +174,7 @@ class Subscriber:
     def _answered(self, subscription: Subscription) -> None:
         if subscription in self._asked:
             self._asked.remove(subscription)
-            subscription.losses = 0
+            subscription.losses, subscription.not_before = 0, 0.0
 
     def write_acks(self) -> None:
         """Write what was settled since the last time, in as few acks as possible."""

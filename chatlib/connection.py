@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import struct
 import threading
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import pika
 from pika import exceptions as amqp
@@ -30,6 +31,7 @@ __all__ = ["Channel", "Connection", "IOThread"]
 Done = Callable[[], None]  #: what is called when the broker has answered
 OnDelivery = Callable[[Delivery], None]
 _log = logging.getLogger("chatlib.connection")
+CRASH_PAUSE: Final = 0.1  # seconds: an error that comes again at each turn of the loop must not fill the log and a core
 if logging.getLogger("pika").level == logging.NOTSET:
     # pika logs tracebacks even where a connection closes normally; each loss is reported once, by the link.
     logging.getLogger("pika").setLevel(logging.CRITICAL)
@@ -53,6 +55,7 @@ class IOThread:
             except BaseException as exc:  # noqa: BLE001  raised where no callback of ours could see it: recover, never die silently
                 _log.exception("the I/O thread caught an error")
                 self._on_crash(exc)
+                time.sleep(CRASH_PAUSE)
         self._loop.close()
 
     @property
@@ -330,17 +333,9 @@ class Channel:
 
 
 def _delivery(epoch: int, queue: str, method: Any, properties: Any, body: bytes) -> Delivery:
-    return Delivery(
-        epoch,
-        method.delivery_tag,
-        queue,
-        body,
-        _as_text(properties.message_id) or "",
-        properties.headers or {},
-        method.redelivered,
-        _as_text(properties.content_type),
-        properties.timestamp,
-    )
+    message_id, content_type, headers = _as_text(properties.message_id) or "", _as_text(properties.content_type), properties.headers or {}
+    tag, redelivered = method.delivery_tag, method.redelivered
+    return Delivery(epoch, tag, queue, body, message_id, headers, redelivered, content_type, properties.timestamp)
 
 
 def _as_text(value: str | bytes | None) -> str | None:

@@ -18,7 +18,8 @@ LOST = "lost"  #: the connection broke before a confirm; only told of what is no
 class Outgoing:
     """One publish. `kind` is the AMQP type property, `timestamp` Unix seconds, `user` and `to` are for the log.
 
-    once: after a loss it is not sent again; its owner hears `LOST` and decides. silent: it is nobody's message, and no hop is told.
+    owner: what `on_outcome` wants to know it by, held until then. once: after a loss it is not sent again; its owner hears `LOST` and
+    decides. silent: it is nobody's message, and no hop is told.
     """
 
     exchange: str
@@ -32,6 +33,7 @@ class Outgoing:
     content_type: str | None = "application/json"
     user: str = ""
     to: str = ""
+    owner: Any = None
     once: bool = False
     silent: bool = False
     lost: bool = False  # set by the publisher: it waits in line, and must not be written any more

@@ -14,6 +14,7 @@ import threading
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 from chatlib.errors import ChatError, DecodeError, InvalidContent
@@ -111,7 +112,14 @@ _quote = json.JSONEncoder(ensure_ascii=False).encode  # of a string: what JSON c
 
 
 def _iso(moment: datetime) -> str:
+    return _iso_utc(moment) if moment.tzinfo is UTC else _isoformat(moment)
+
+
+def _isoformat(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+_iso_utc = lru_cache(maxsize=16)(_isoformat)  # in a burst many messages are of one millisecond; equal times of two zones are equal keys
 
 
 def decode(body: bytes) -> SendMessage | ReceiveMessage:
@@ -196,8 +204,12 @@ def check_content(content: str, limit: int) -> str:
 def compose(message_id: str, sender: str, to: Address, content: str, seconds: float) -> SendMessage:
     """The SEND_MESSAGE from `sender` to `to`; `seconds`: Unix time of the send, kept to the millisecond as on the wire."""
     group, recipient = (to.name, None) if to.is_group else (None, to.name)
-    moment = datetime.fromtimestamp(int(seconds * 1000) / 1000, UTC)
-    return SendMessage(message_id, sender, group, recipient, content, moment)
+    return SendMessage(message_id, sender, group, recipient, content, _moment_of(int(seconds * 1000)))
+
+
+@lru_cache(maxsize=16)
+def _moment_of(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32, as ULIDs use it

@@ -125,13 +125,9 @@ class Outbox:
         self.sent[message.message_id] = sent
         self._on_accepted(sent)
         exchange, name = (GROUPS, message.group_id) if message.group_id is not None else (USERS, message.recipient_id)
-
-        def outcome(_: Outgoing, result: str, why: str) -> None:
-            self._on_outcome(sent, result, why)
-
-        key = escape(name or "")
+        key, told = escape(name or ""), self._on_outcome
         self._link.publish(
-            Outgoing(exchange.name, key, body, message.message_id, SEND_MESSAGE, int(at), outcome, user=message.sender_id, to=to)
+            Outgoing(exchange.name, key, body, message.message_id, SEND_MESSAGE, int(at), told, user=message.sender_id, to=to, owner=sent)
         )
         return sent
 
@@ -161,8 +157,9 @@ class Outbox:
         elif self._keeps_pace and self._link.state is LinkState.CONNECTED:
             self._keeps_pace = self._link.wait_for_room(window + window // 2, PACE)
 
-    def _on_outcome(self, sent: SentMessage, result: str, why: str) -> None:
+    def _on_outcome(self, outgoing: Outgoing, result: str, why: str) -> None:
         """On the I/O thread: the broker has spoken."""
+        sent: SentMessage = outgoing.owner
         if result == CONFIRMED:
             self._settle(sent, SentState.CONFIRMED, None)
         elif result == REJECTED:

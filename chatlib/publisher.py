@@ -170,11 +170,16 @@ class Publisher:
 
     def on_confirm(self, tag: int, multiple: bool, accepted: bool) -> None:
         """The broker has spoken about one publish or about many."""
-        for outgoing in self._in_flight.settle(tag, multiple):
+        settled = self._in_flight.settle(tag, multiple)
+        for outgoing in settled:
             self._lanes.leave(outgoing)
+        if accepted:
+            for outgoing in settled:
+                self.refusals.accepted(outgoing)
+            self.pump()  # first of all: the broker has nothing to do until then
+        for outgoing in settled:
             why = self._returned.pop((outgoing.message_id, outgoing.exchange), "") if self._returned else ""
             if accepted:
-                self.refusals.accepted(outgoing)
                 self._tell(outgoing, RETURNED if why else CONFIRMED, why)
             elif not self.refusals.takes(outgoing):
                 self._tell(outgoing, REJECTED, REFUSED)

@@ -16,6 +16,7 @@ __all__ = ["Progress", "SentMessage", "SentState"]
 
 
 _log = logging.getLogger("chatlib.sent")
+_adding = threading.Lock()  # for all: rarely taken, and a lock for each would cost every message
 
 
 class Progress(NamedTuple):
@@ -53,9 +54,9 @@ class SentMessage:
         self._state = SentState.PENDING
         self._error: ChatError | None = None
         self._closed = False
-        self._receipts: dict[str, ReadStatus] = {}
-        self._events: list[threading.Event] = []
-        self._watchers: list[Callable[[SentMessage], None]] = []
+        self._receipts: dict[str, ReadStatus] | None = None  # these three are made when needed: most messages have none of them
+        self._events: tuple[threading.Event, ...] = ()
+        self._watchers: tuple[Callable[[SentMessage], None], ...] = ()
 
     @property
     def message_id(self) -> str:
@@ -95,14 +96,15 @@ class SentMessage:
     @property
     def receipts(self) -> dict[str, ReadStatus]:
         """Who has received it, and how far: {"bob": "read"}. A copy; ask again for news."""
-        return dict(self._receipts)
+        return dict(self._receipts or ())
 
     @property
     def progress(self) -> Progress:
         """Delivered and read, of how many: counted over those who are members now. Asks the broker about a group, so not for hot paths."""
-        read = sum(status == "read" for status in self._receipts.values())
+        receipts = self.receipts
+        read = sum(status == "read" for status in receipts.values())
         of = 1 if self.to.startswith("@") else self._count_members(self)
-        return Progress(len(self._receipts), read, of)
+        return Progress(len(receipts), read, of)
 
     def wait(self, timeout: float = 30.0) -> SentMessage:
         """Return itself when the broker has the message on disk.
@@ -114,7 +116,8 @@ class SentMessage:
             raise TypeError(f"wait() takes a number of seconds, got {timeout!r}; math.inf is for ever")
         if self._state is SentState.PENDING and not self._closed:
             event = threading.Event()
-            self._events.append(event)
+            with _adding:
+                self._events = (*self._events, event)
             if self.state is SentState.PENDING and not self._closed:  # look again: it may have been settled in between
                 event.wait(min(timeout, threading.TIMEOUT_MAX))
         if self._error is not None:
@@ -129,7 +132,8 @@ class SentMessage:
 
     def on_change(self, watcher: Callable[[SentMessage], None]) -> None:
         """Call `watcher(self)` at each change of state or receipts, on a thread of chatlib; it must be quick."""
-        self._watchers.append(watcher)
+        with _adding:
+            self._watchers = (*self._watchers, watcher)
 
     def __repr__(self) -> str:
         return f"<SentMessage {self.message_id} {self.sender_id} -> {self.to} {self._state.value}>"
@@ -149,10 +153,13 @@ class SentMessage:
 
     def _receipt(self, user: str, status: ReadStatus) -> bool:
         """Whether that was news: a status only ever rises from delivered to read."""
-        known = self._receipts.get(user)
+        receipts = self._receipts
+        if receipts is None:
+            receipts = self._receipts = {}
+        known = receipts.get(user)
         if known == "read" or known == status:
             return False
-        self._receipts[user] = status
+        receipts[user] = status
         self._tell()
         return True
 

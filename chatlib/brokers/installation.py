@@ -35,9 +35,14 @@ class Installation:
         inherited = [part for part in os.environ.get("PATH", "").split(os.pathsep) if part]
         return os.pathsep.join(dict.fromkeys([*own, *inherited, "/usr/bin", "/bin"]))
 
+    @property
+    def home(self) -> Path:
+        """The folder with `sbin`, `plugins` and `escript` in it."""
+        return self.server.resolve().parent.parent
+
     def has_plugin(self, name: str) -> bool:
         """Whether this RabbitMQ has a plugin of that name (RabbitMQ itself starts without it and says nothing)."""
-        folder = self.server.resolve().parent.parent / "plugins"
+        folder = self.home / "plugins"
         return not folder.is_dir() or any(folder.glob(f"{name}-[0-9]*"))
 
     def tool(self, name: str) -> Path:

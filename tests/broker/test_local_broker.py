@@ -112,6 +112,15 @@ def nothing_left(pids: set[int], ports: Ports, folder: Path | None) -> bool:
 
 
 class TestLife:
+    def test_a_node_sees_the_plugins_that_it_runs_and_all_where_its_path_is_not_plain(self, node: LocalBroker, broker: LocalBroker) -> None:
+        """`broker` lives in a temporary folder; the path of `node` has a blank, which RabbitMQ's scripts do not take here."""
+        for each, own in ((broker, True), (node, False)):
+            home = each.data_dir / "rabbitmq" / "home"
+            assert (f'"{home}/plugins"' in each.rabbitmqctl("eval", "rabbit_plugins:plugins_dir().")) is own
+            assert home.exists() is own
+            assert "rabbitmq_management" in each.rabbitmqctl("eval", "rabbit_plugins:active().")
+            assert each.rabbitmqctl("list_users")
+
     def test_a_started_broker_serves_its_own_user_on_loopback_only(self, node: LocalBroker) -> None:
         assert node.state is BrokerState.RUNNING and node.is_running
         assert take(node.url, put(node.url, "hello")) == "hello"

@@ -22,7 +22,7 @@ def plugins(tmp_path: Path) -> Path:
     ):
         folder = tmp_path / f"{name}-{version}" / "ebin"
         folder.mkdir(parents=True)
-        (folder / f"{name}.app").write_text(f"{{application, {name}, [{{vsn, \"{version}\"}},\n {{applications, [{applications}]}}]}}.\n")
+        (folder / f"{name}.app").write_text(f'{{application, {name}, [{{vsn, "{version}"}},\n {{applications, [{applications}]}}]}}.\n')
     (tmp_path / "README").write_text("not a plugin")
     return tmp_path
 

@@ -57,6 +57,12 @@ class BatchingTransport:
         self._size = 0
         self._inner.abort()
 
+    def cut(self) -> None:
+        """Close the socket now: the loop has ended, and nobody would do what `abort` leaves for its next turn. Idempotent."""
+        sock = self._inner._sock
+        if sock is not None:
+            sock.close()
+
     def get_protocol(self) -> Any:
         """As pika's."""
         return self._inner.get_protocol()

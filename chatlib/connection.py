@@ -11,6 +11,7 @@ import logging
 import struct
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ from pika.adapters.select_connection import IOLoop, SelectConnection
 from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapter
 
 from chatlib.batching import BatchingTransport
-from chatlib.envelope import Delivery, Outgoing
+from chatlib.envelope import Delivery, Outgoing, delivery
 from chatlib.errors import ChatError
 from chatlib.explain import explain
 from chatlib.frames import publish_frames
@@ -56,6 +57,7 @@ class IOThread:
                 _log.exception("the I/O thread caught an error")
                 self._on_crash(exc)
                 time.sleep(CRASH_PAUSE)
+        self.services.cut()
         self._loop.close()
 
     @property
@@ -84,11 +86,26 @@ class IOThread:
 class _BatchingServices(SelectorIOServicesAdapter):  # type: ignore[misc]
     """pika's I/O services with a `BatchingTransport` between connection and socket."""
 
+    def __init__(self, loop: IOLoop) -> None:
+        super().__init__(loop)
+        self._transports: weakref.WeakSet[BatchingTransport] = weakref.WeakSet()
+
+    def cut(self) -> None:
+        """Close every socket: a broker that gave no answer to "close" must not go on handing out messages to nobody."""
+        for transport in self._transports:
+            transport.cut()
+
     def create_streaming_connection(self, protocol_factory: Callable[[], Any], *args: Any, **kwargs: Any) -> Any:
         def factory() -> Any:
             protocol = protocol_factory()
             made = protocol.connection_made
-            protocol.connection_made = lambda transport: made(BatchingTransport(transport, self.add_callback_threadsafe))
+
+            def connected(inner: Any) -> None:
+                transport = BatchingTransport(inner, self.add_callback_threadsafe)
+                self._transports.add(transport)
+                made(transport)
+
+            protocol.connection_made = connected
             return protocol
 
         return super().create_streaming_connection(factory, *args, **kwargs)
@@ -255,7 +272,7 @@ class Channel:
         """Start the consumer `tag`; `on_ok()` when the broker has it; deliveries carry `epoch`."""
 
         def delivered(_: Any, method: Any, properties: Any, body: bytes) -> None:
-            on_delivery(_delivery(epoch, queue, method, properties, body))
+            on_delivery(delivery(epoch, queue, method, properties, body))
 
         self._amqp.basic_consume(queue, delivered, consumer_tag=tag, arguments=arguments, callback=lambda _: on_ok())
 
@@ -265,7 +282,7 @@ class Channel:
         if not self._getting:
             self._getting = True
             self._amqp.add_callback(lambda _: self._on_get(None), [pika.spec.Basic.GetEmpty], one_shot=False)
-        self._amqp.basic_get(queue, lambda _, method, properties, body: self._on_get(_delivery(0, queue, method, properties, body)))
+        self._amqp.basic_get(queue, lambda _, method, properties, body: self._on_get(delivery(0, queue, method, properties, body)))
 
     def on_cancelled(self, callback: Callable[[str], None]) -> None:
         """`callback(consumer tag)` when the broker cancels a consumer, for example because its queue was deleted."""
@@ -330,14 +347,3 @@ class Channel:
         """Close it; what is unacked goes back to its queue."""
         if self._amqp.is_open:
             self._amqp.close()
-
-
-def _delivery(epoch: int, queue: str, method: Any, properties: Any, body: bytes) -> Delivery:
-    message_id, content_type, headers = _as_text(properties.message_id) or "", _as_text(properties.content_type), properties.headers or {}
-    tag, redelivered = method.delivery_tag, method.redelivered
-    return Delivery(epoch, tag, queue, body, message_id, headers, redelivered, content_type, properties.timestamp)
-
-
-def _as_text(value: str | bytes | None) -> str | None:
-    """A short string as text that is one again: pika hands out bytes where a foreign client wrote what is not UTF-8."""
-    return value.decode(errors="replace").encode()[:255].decode(errors="ignore") if isinstance(value, bytes) else value

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["CONFIRMED", "LOST", "REJECTED", "RETURNED", "Delivery", "Outgoing"]
+__all__ = ["CONFIRMED", "LOST", "REJECTED", "RETURNED", "Delivery", "Outgoing", "delivery"]
 
 CONFIRMED = "confirmed"
 RETURNED = "returned"
@@ -52,3 +52,15 @@ class Delivery:
     redelivered: bool
     content_type: str | None
     timestamp: int | None
+
+
+def delivery(epoch: int, queue: str, method: Any, properties: Any, body: bytes) -> Delivery:
+    """The `Delivery` in what pika hands in: its Basic.Deliver or Basic.GetOk, BasicProperties and bytes."""
+    message_id, content_type, headers = _as_text(properties.message_id) or "", _as_text(properties.content_type), properties.headers or {}
+    tag, redelivered = method.delivery_tag, method.redelivered
+    return Delivery(epoch, tag, queue, body, message_id, headers, redelivered, content_type, properties.timestamp)
+
+
+def _as_text(value: str | bytes | None) -> str | None:
+    """A short string as text that is one again: pika hands out bytes where a foreign client wrote what is not UTF-8."""
+    return value.decode(errors="replace").encode()[:255].decode(errors="ignore") if isinstance(value, bytes) else value

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import threading
 from collections.abc import Sequence
@@ -72,6 +74,7 @@ class PlainScreen:
                     self._put(lines, is_change)
             except OSError:  # nobody reads any more: `chatlib chat | head`
                 self._closed = True
+                _discard(self._target)
                 if self._reading:  # the main thread waits for input that need not come
                     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
             if shown:
@@ -92,3 +95,14 @@ class PlainScreen:
             written.append(plain(line.fragments(one_line=True)) + "\n")
         self._target.write("".join(written))
         self._target.flush()
+
+
+def _discard(target: TextIO) -> None:
+    """What could not be written is still in its buffer, and Python would try again, and complain, when it ends.
+
+    So it goes nowhere (Python's documentation, module signal, "Note on SIGPIPE").
+    """
+    with contextlib.suppress(OSError, ValueError):  # no file behind it
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, target.fileno())
+        os.close(nowhere)

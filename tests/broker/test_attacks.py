@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -10,8 +11,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pika
+import psutil
 import pytest
 
 import chatlib
@@ -210,6 +213,30 @@ def test_ctrl_c_while_closing_closes_all_the_same(new_broker: Callable[[], Any],
         broker.thaw()
         with chatlib.connect(broker, data_dir=tmp_path) as again:  # not locked
             assert [message.message_id for message in again.user("ann").receive(limit=1, timeout=20)] == [sent.message_id]
+
+
+def test_a_closed_chat_keeps_no_socket_though_the_broker_did_not_answer(new_broker: Callable[[], Any]) -> None:
+    """Else the broker, thawed, would go on handing out messages to nobody, until somebody collects the garbage."""
+
+    def sockets() -> int:
+        port = urlsplit(broker.url).port
+        return sum(bool(each.raddr) and each.raddr.port == port for each in psutil.Process().net_connections("tcp"))
+
+    with new_broker() as broker:
+        gc.disable()
+        try:
+            chat = chatlib.connect(broker)
+            chat.user("ann")
+            assert sockets() == 2
+            broker.freeze()
+            chat.close(timeout=0)
+            assert sockets() == 0
+        finally:
+            gc.enable()
+            broker.thaw()
+        with chatlib.connect(broker) as again:
+            again.user("bob").send("@ann", "hello").wait(20)
+            assert [message.content for message in again.user("ann").receive(limit=1, timeout=20)] == ["hello"]
 
 
 def test_a_sign_up_that_waits_holds_nobody_up(new_broker: Callable[[], Any]) -> None:

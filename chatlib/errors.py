@@ -6,10 +6,11 @@
       InvalidName                definite: a user or group name that breaks a rule (also a ValueError)
       InvalidAddress             definite: not "@user" or "#group" (also a ValueError)
       InvalidContent             definite: content that cannot be sent (also a ValueError)
+      InvalidUrl                 definite: not the address of a broker (also a ValueError)
       BrokerUnavailable          definite: nothing left this process
         AccessRefused            definite: wrong password, virtual host or permission
         UnknownHost              definite: the host name in the URL does not resolve
-        NoAnswer                 INDEFINITE: asked, and no answer in time; it may be done yet, and asking again is safe
+        NoAnswer                 INDEFINITE: asked, and no answer in time or the connection lost; asking again is safe
       BrokerStartFailed          definite: a broker of ours did not come up; carries its log lines
         BrokerNotInstalled       definite: no RabbitMQ, Erlang or Docker where one is needed
       BrokerNotOurs              definite: asked to start, stop or kill a broker that somebody else runs
@@ -57,6 +58,7 @@ __all__ = [
     "InvalidAddress",
     "InvalidContent",
     "InvalidName",
+    "InvalidUrl",
     "ManagementError",
     "ManagementUnreachable",
     "NoAnswer",
@@ -103,6 +105,10 @@ class InvalidContent(ChatError, ValueError):
     """Content must be non-empty text, without NUL, within the size limit."""
 
 
+class InvalidUrl(ChatError, ValueError):
+    """A broker's address begins with amqp:// or amqps:// and names a host: amqp://user:password@host:5672/vhost is one."""
+
+
 class BrokerUnavailable(ChatError):
     """No broker answered; nothing left this process."""
 
@@ -116,7 +122,10 @@ class UnknownHost(BrokerUnavailable):
 
 
 class NoAnswer(BrokerUnavailable):
-    """The broker was asked for something (a sign-up, a join) and did not answer in time. It may do it yet; asking again is safe."""
+    """The broker was asked for something (a sign-up, a join) and did not answer in time, or the connection broke before the answer.
+
+    It may be done; asking again is safe.
+    """
 
     definite = False
 

@@ -20,7 +20,7 @@ from chatlib.urls import masked
 
 __all__ = ["Management"]
 
-DEFAULT_PORT: Final = 15672
+DEFAULT_PORTS: Final = {"amqp": 15672, "amqps": 15671, "https": 443}  # where a URL names none; http: as amqp
 MEANINGS: Final = {
     401: "wrong user or password",
     403: "the user lacks a management tag (administrator, monitoring, management)",
@@ -31,7 +31,8 @@ MEANINGS: Final = {
 class Management:
     """Asks the management API at `url`, for example "http://user:password@127.0.0.1:15672/".
 
-    An AMQP URL stands for port 15672 on the same host with the same user and virtual host. timeout: seconds for each request.
+    An AMQP URL stands for port 15672 (15671 with TLS) on the same host with the same user and virtual host; http without a port for
+    15672, too. timeout: seconds for each request.
     login: an AMQP URL whose user, password and virtual host count where `url` has none: a broker's `management_url` has none.
     moved: where it is now, asked when there was no answer: a cluster's API is at the first node that runs.
     Every method raises ManagementUnreachable (no answer) or ManagementError (an answer that says no). A context manager.
@@ -50,9 +51,11 @@ class Management:
         is_amqp = parts.scheme.startswith("amqp")
         account = parts if parts.username or login is None else urlsplit(login)
         host = parts.hostname or "localhost"
-        port = DEFAULT_PORT if is_amqp or parts.port is None else parts.port
+        scheme = "https" if parts.scheme in ("https", "amqps") else "http"
+        port = DEFAULT_PORTS.get(parts.scheme, 15672) if is_amqp or parts.port is None else parts.port
+        path = "" if is_amqp else parts.path.rstrip("/")  # of a proxy, or RabbitMQ's management.path_prefix
         self.vhost = vhost or (unquote(account.path[1:]) or "/" if account.scheme.startswith("amqp") else "/")
-        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        self.url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{path}"
         self._shown = masked(url)
         self._moved = moved
         self._http = httpx.Client(

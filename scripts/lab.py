@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import os
 import secrets
 import signal
@@ -42,9 +43,13 @@ class Stopped(BaseException):
 def main() -> int:
     """Start the broker and JupyterLab, wait for Ctrl-C, stop both; return the exit status."""
     options = arguments()
-    port = options.port or free_port(options.host)
-    if not port_is_free(options.host, port):
-        print(f"Port {port} is taken by another program; choose one: make lab PORT=8899", file=sys.stderr)
+    try:
+        port = options.port or free_port(options.host)
+        refused = None if port_is_free(options.host, port) else "is taken by another program"
+    except (OSError, OverflowError) as error:  # below 1024 without root, above 65535, no such host
+        refused = f"cannot be used: {error}"
+    if refused:
+        print(f"Port {options.port} {refused}; choose one: make lab PORT=8899", file=sys.stderr)
         return 1
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, stop_on_signal)
@@ -91,8 +96,10 @@ def port_is_free(host: str, port: int) -> bool:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError:
-            return False
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise
         return True
 
 

@@ -176,7 +176,11 @@ fi
 # ---- 3 the virtual environment --------------------------------------------------------------------------------------
 
 begin "Virtual environment $venv"
-if ! "$venv/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+# Its programs name its folder, and its packages belong to one Python: in a moved checkout, and under another Python, it is made anew.
+fits() {
+    "$venv/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && "$venv/bin/pip" --version 2>/dev/null | grep -qF "$PWD/$venv/"
+}
+if ! fits; then
     rm -rf "$venv" "$state/packages"
     logged "$python" -m venv "$venv" || fail "could not create $venv: $(reason)"
 fi

@@ -41,12 +41,16 @@ MANAGEMENT_VARIABLE = "CHATLIB_MANAGEMENT_URL"
 
 
 def broker_of_environment() -> RemoteBroker | None:
-    """Return the broker at $CHATLIB_BROKER_URL, its management API at $CHATLIB_MANAGEMENT_URL or the usual port; None if it is not set.
+    """Return the broker at $CHATLIB_BROKER_URL; None if it is not set.
 
-    Raises ValueError for what is no broker's address.
+    Its management API is at $CHATLIB_MANAGEMENT_URL; else where `chatlib broker start` put it, if that is the broker; else at the usual
+    port. Raises InvalidUrl for what is no broker's address.
     """
     url = os.environ.get(URL_VARIABLE)
-    return RemoteBroker(url, os.environ.get(MANAGEMENT_VARIABLE) or None) if url else None
+    if not url:
+        return None
+    given = os.environ.get(MANAGEMENT_VARIABLE) or next((ours.management_url for ours in running_brokers() if ours.url == url), None)
+    return RemoteBroker(url, given)
 
 
 def default_broker() -> Broker:

@@ -17,6 +17,7 @@ from chatlib.brokers import erlang, identity, registry
 from chatlib.brokers.base import BrokerState
 from chatlib.brokers.identity import Identity
 from chatlib.brokers.installation import find_installation
+from chatlib.brokers.keeper import folder_trouble, require_plain
 from chatlib.brokers.local import LocalBroker
 from chatlib.brokers.mapper import Mapper
 from chatlib.brokers.members import BrokerCluster
@@ -98,15 +99,15 @@ class LocalCluster(BrokerCluster[LocalBroker]):
     # How
 
     def _made(self) -> tuple[LocalBroker, ...]:
-        try:
+        with folder_trouble(self._data_dir):
             folder = self._data_dir or Path(tempfile.mkdtemp(prefix=f"{registry.TEMPORARY_PREFIX}cluster-")).absolute()
+            require_plain(folder)
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             mapper = Mapper(folder, temporary=self._data_dir is None)
-        except OSError as error:
-            raise BrokerStartFailed(f"the folder {self._data_dir or tempfile.gettempdir()} cannot be used: {error}") from error
         self._mapper = mapper
         try:
-            members = _members(folder, self._count, self._name)
+            with folder_trouble(folder):
+                members = _members(folder, self._count, self._name)
             nodes = tuple(
                 LocalBroker(member.folder, plugins=self._plugins, config=self._config, start_timeout=self.start_timeout)
                 for member in members
@@ -123,7 +124,8 @@ class LocalCluster(BrokerCluster[LocalBroker]):
         nodes, mapper = self.nodes, self._mapper
         assert mapper is not None
         registry.sweep()
-        mapper.start(nodes[0]._keeper.identity, find_installation())
+        with folder_trouble(self._data_dir):
+            mapper.start(nodes[0]._keeper.identity, find_installation())
 
     def _bring_up(self, chosen: Sequence[LocalBroker]) -> None:
         begun = [node for node in chosen if not node.is_running]

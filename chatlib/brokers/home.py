@@ -26,25 +26,28 @@ _ATOM = re.compile(r"\w+")
 def scripts_dir(identity: Identity) -> Path | None:
     """What RABBITMQ_SCRIPTS_DIR is to be for this node, or None where it has no home of its own."""
     folder = _home(identity) / "sbin"
-    return folder if folder.is_dir() else None
+    return folder if (folder / "rabbitmq-defaults").is_file() else None  # else that RabbitMQ is gone: another one was installed
 
 
 def lay_out(identity: Identity, installation: Installation) -> None:
     """Make the home anew, since another RabbitMQ may be installed by now; none where something about it is not as we know it.
 
-    The node runs without one just as well, only later. Raises OSError where files cannot be written.
+    The node runs without one just as well, only later: also on a file system without symbolic links.
     """
     home, real = _home(identity), installation.home
     shutil.rmtree(home, ignore_errors=True)
     plugins = needed(real / "plugins", identity.plugins)
     if plugins is None or not PLAIN.fullmatch(str(home)) or not (real / "sbin" / "rabbitmq-defaults").is_file():
         return
-    (home / "plugins").mkdir(parents=True)
-    for folder in plugins.values():
-        (home / "plugins" / folder.name).symlink_to(folder)
-    (home / "escript").symlink_to(real / "escript")  # of rabbitmqctl
-    (home / "sbin").mkdir()
-    (home / "sbin" / "rabbitmq-defaults").symlink_to(real / "sbin" / "rabbitmq-defaults")
+    try:
+        (home / "plugins").mkdir(parents=True)
+        for folder in plugins.values():
+            (home / "plugins" / folder.name).symlink_to(folder)
+        (home / "escript").symlink_to(real / "escript")  # of rabbitmqctl
+        (home / "sbin").mkdir()
+        (home / "sbin" / "rabbitmq-defaults").symlink_to(real / "sbin" / "rabbitmq-defaults")
+    except OSError:
+        shutil.rmtree(home, ignore_errors=True)
 
 
 def needed(plugins: Path, wanted: Iterable[str]) -> Mapping[str, Path] | None:
@@ -58,7 +61,7 @@ def needed(plugins: Path, wanted: Iterable[str]) -> Mapping[str, Path] | None:
     while left:
         name = left.pop()
         folder = found.get(name)
-        if folder is None and name in ("rabbit", *wanted):
+        if folder is None and (name in ("rabbit", *wanted) or any(plugins.glob(f"{name}-[0-9]*.ez"))):
             return None
         if folder is None or name in result:  # what is not here is Erlang's own
             continue

@@ -67,8 +67,13 @@ def find_installation() -> Installation:
     if server is None:
         what = f"{SERVER_VARIABLE}={given} is not a program" if given is not None else "RabbitMQ is not installed on this machine"
         raise BrokerNotInstalled(f"{what}.\n{ways_to_get_one()}")
+    beside = server.resolve().parent / server.name
+    if server.resolve().name != server.name and beside.is_file():
+        # conda's and Debian's program on PATH is a wrapper, which runs what lies beside it under the name it is called by
+        server = beside
     home = server.resolve().parent.parent
-    erl = _program("erl", server.parent, _prefix(home) / "bin")
+    # Debian's RabbitMQ goes with Debian's Erlang, whatever is first on PATH: the two must fit
+    erl = _program("erl", server.parent, _prefix(home) / "bin", *([Path("/usr/bin")] if server.is_relative_to(DEBIAN_LIB) else []))
     if erl is None:
         raise BrokerNotInstalled(
             f"RabbitMQ is there ({server}), but Erlang is missing: no `erl` on PATH ({os.environ.get('PATH', '')!r}) and none beside it.\n"
@@ -101,7 +106,7 @@ def _candidates() -> Iterator[Path]:
     if on_path:
         real = Path(on_path).resolve()
         yield from _versioned(real.parent.parent / "lib")
-        yield real
+        yield Path(on_path).absolute()
     for prefix in dict.fromkeys(filter(None, [os.environ.get("CONDA_PREFIX"), sys.prefix])):
         yield from _versioned(Path(prefix) / "lib")
         for folder in ("bin", "sbin"):

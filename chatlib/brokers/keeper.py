@@ -26,7 +26,7 @@ from chatlib.brokers.ports import Ports, require_free
 from chatlib.brokers.process import OurProcess
 from chatlib.errors import BrokerStartFailed
 
-__all__ = ["Keeper"]
+__all__ = ["Keeper", "folder_trouble", "require_plain"]
 
 # In paths: RabbitMQ takes some for patterns when it looks for its own files, and hands paths to a shell between quotes.
 FORBIDDEN = re.compile(r"""[*?^!\[\]{}'"`$\\\x00-\x1f\x7f]""")
@@ -77,7 +77,7 @@ class Keeper:
             if self._closed:
                 raise BrokerStartFailed("this broker was closed and its temporary folder removed: make a new LocalBroker()")
             if self._identity is None:
-                with _folder_trouble(self.data_dir):
+                with folder_trouble(self.data_dir):
                     self._identity = self._made()
             return self._identity
 
@@ -104,7 +104,7 @@ class Keeper:
                 raise BrokerStartFailed(
                     f"RabbitMQ {installation.version} has no plugin {', '.join(unknown)}: `rabbitmq-plugins list` shows all."
                 )
-            with _folder_trouble(identity.folder):
+            with folder_trouble(identity.folder):
                 _require_disk(identity.folder)
                 if self._lease is not None:
                     self._lease.clear()  # after a crash of the node its epmd is left
@@ -139,6 +139,8 @@ class Keeper:
                 if self.detached:
                     self._lease.leave()
                     self._lease = None
+            elif (entry := self._entry()) is not None:
+                entry.mark_ready()  # whoever started it may have died before he could
 
     def end_processes(self, patience: float | None = None) -> None:
         """End node and epmd; patience: seconds from SIGTERM to SIGKILL, None for SIGKILL at once."""
@@ -178,7 +180,7 @@ class Keeper:
     def _made(self) -> Identity:
         folder = self.data_dir or Path(tempfile.mkdtemp(prefix=registry.TEMPORARY_PREFIX)).absolute()
         try:
-            _require_plain(folder)
+            require_plain(folder)
             if self.data_dir is None:
                 self._take_lease(folder)  # first of all, so that the folder goes whatever happens
             return load_or_create(folder, name=self._name, ports=self._ports, plugins=self._plugins, config=self._config)
@@ -224,7 +226,8 @@ def _user_of(folder: Path) -> str:
     return "another broker: two brokers cannot share a data_dir. Stop that one, or use another data_dir."
 
 
-def _require_plain(folder: Path) -> None:
+def require_plain(folder: Path) -> None:
+    """Raise `BrokerStartFailed` for a path that RabbitMQ cannot work in."""
     bad = FORBIDDEN.search(str(folder))
     if bad:
         raise BrokerStartFailed(
@@ -243,7 +246,7 @@ def _require_disk(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _folder_trouble(folder: Path | None) -> Iterator[None]:
+def folder_trouble(folder: Path | None) -> Iterator[None]:
     """Turn what the system says about files into an error that says what to do."""
     try:
         yield

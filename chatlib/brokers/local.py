@@ -172,7 +172,8 @@ class LocalBroker(Startable):
         try:
             self._await_start(node)
         except BaseException:
-            if self._keeper.starting:  # also on Ctrl-C: nothing half-started stays behind
+            # also on Ctrl-C: nothing half-started stays behind; but not what another thread has started after this one was killed
+            if self._keeper.starting and self._keeper.node()[0] in (node, None):
                 self._keeper.end_processes()
             raise
         self._keeper.mark_ready()

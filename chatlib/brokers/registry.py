@@ -99,6 +99,12 @@ class Entry:
     ready: bool = False  #: it has served a client since its start
     processes: dict[str, OurProcess] = field(default_factory=dict)  #: by role: "vm", "epmd"
 
+    def mark_ready(self) -> None:
+        """Note that it has served a client, if nobody did."""
+        if not self.ready:
+            with contextlib.suppress(OSError), self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"ready": True}) + "\n")
+
     @property
     def running(self) -> bool:
         """Whether its node is there."""
@@ -134,7 +140,8 @@ def entries() -> Iterator[Entry]:
     for path in _records():
         with contextlib.suppress(OSError):  # removed meanwhile
             entry = _read(path)
-            if entry.host == platform.node():  # a home folder may be shared by several machines
+            # a home folder may be shared by several machines; and the name of this one may change while a broker runs
+            if entry.host == platform.node() or entry.running:
                 yield entry
 
 
@@ -161,7 +168,8 @@ def sweep() -> list[Entry]:
 def _sweep_one(path: Path) -> Entry | None:
     """Clear away what a record that has no owner speaks of, if it is not a running detached broker."""
     entry = _read(path)
-    if entry.host not in {"", platform.node()} or (entry.detached and entry.running):
+    elsewhere = entry.host not in {"", platform.node()} and not any(process.alive for process in entry.processes.values())
+    if elsewhere or (entry.detached and entry.running):
         return None
     for role in ("vm", "epmd"):  # in this order: a node that misses its epmd starts another one
         if role in entry.processes:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from chatlib.brokers.base import BrokerState
 from chatlib.brokers.readiness import await_ready
-from chatlib.errors import BrokerNotOurs, BrokerUnavailable
+from chatlib.errors import BrokerNotOurs, BrokerUnavailable, InvalidUrl
 from chatlib.urls import masked
 
 __all__ = ["RemoteBroker"]
@@ -20,7 +20,7 @@ LOOK = 2.0  # seconds that `is_running` and `state` wait for an answer
 class RemoteBroker:
     """A broker at `url`, run by somebody else.
 
-    url: `amqp://user:password@host:5672/vhost` or `amqps://...`. Raises ValueError for any other.
+    url: `amqp://user:password@host:5672/vhost` or `amqps://...`. Raises InvalidUrl for any other.
     management_url: by default port 15672 (15671 with TLS) of the same host.
     """
 
@@ -29,9 +29,9 @@ class RemoteBroker:
             parts = urlsplit(url)
             host, _ = parts.hostname, parts.port
         except ValueError as error:
-            raise ValueError(f"not a broker's address ({error}): amqp://user:password@host:5672/vhost is one") from None
+            raise InvalidUrl(f"not a broker's address ({error}): amqp://user:password@host:5672/vhost is one") from None
         if parts.scheme not in MANAGEMENT_PORTS or not host:
-            raise ValueError(f"not a broker's address: {masked(url)!r}; amqp://user:password@host:5672/vhost is one")
+            raise InvalidUrl(f"not a broker's address: {masked(url)!r}; amqp://user:password@host:5672/vhost is one")
         scheme, port = MANAGEMENT_PORTS[parts.scheme]
         self._host = f"[{host}]" if ":" in host else host
         self._url = url

@@ -171,9 +171,10 @@ def _running(name: str) -> LocalBroker:
 
 def _names() -> list[str]:
     from chatlib.brokers.identity import FILE
+    from chatlib.brokers.local import NAME
     from chatlib.brokers.registry import state_folder
 
-    names = [found.parent.name for found in (state_folder() / "brokers").glob(f"*/{FILE}")]
+    names = [found.parent.name for found in (state_folder() / "brokers").glob(f"*/{FILE}") if NAME.fullmatch(found.parent.name)]
     return sorted(names, key=lambda name: (name != DEFAULT, name))
 
 

@@ -141,7 +141,8 @@ def _chat(url: str | None) -> Iterator[Chat]:
             )
         if len(running) > 1 and DEFAULT not in running:
             raise ChatError(
-                f"several brokers run ({', '.join(sorted(running))}): say which by --broker URL (`chatlib broker status` tells it)"
+                f"several brokers run ({', '.join(sorted(running))}): say which by --broker URL, "
+                "which `chatlib broker start --name NAME` prints"
             )
         chosen = running.get(DEFAULT) or next(iter(running.values()))
         url = chosen.url

@@ -102,6 +102,8 @@ def replay(
         script = playable(small_transcript() if file is None else file, prefix)
         if keep_history is not None and not keep_history.absolute().parent.is_dir():
             raise ChatError(f"--keep-history {keep_history}: there is no folder {keep_history.absolute().parent}")
+        if keep_history is not None:
+            keep_history.open("a").close()  # OSError now, and not when all is played
         node = _broker(broker)
         private = isinstance(node, LocalBroker) and not node.detached
         if private:
@@ -129,10 +131,7 @@ def replay(
 def _broker(url: str | None) -> Broker:
     from chatlib.brokers import RemoteBroker, default_broker
 
-    try:
-        return default_broker() if url is None else RemoteBroker(url)
-    except ValueError as error:
-        raise ChatError(str(error)) from None
+    return default_broker() if url is None else RemoteBroker(url)
 
 
 def _bar() -> Bar:

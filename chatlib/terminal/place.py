@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from chatlib.brokers import Broker, LocalBroker, RemoteBroker, default_broker, running_brokers
 from chatlib.brokers.base import BrokerState
-from chatlib.errors import BrokerNotInstalled, BrokerStartFailed, ChatError
+from chatlib.errors import BrokerNotInstalled, BrokerStartFailed
 
 if TYPE_CHECKING:
     from chatlib.chat import HasUrl
@@ -22,7 +22,7 @@ def find_broker(url: str | None, tell: Callable[[str], None], *, management: str
     """The broker at `url`, or with None the one that every terminal of this user finds; started if need be, which `tell` is told.
 
     management: the root of its management API, where that is not on the usual port of the same host.
-    Raises ChatError for a URL that is none, BrokerStartFailed, BrokerNotInstalled, BrokerUnavailable.
+    Raises InvalidUrl, BrokerStartFailed, BrokerNotInstalled, BrokerUnavailable.
     """
     if url is not None:
         return _given(url, management)
@@ -31,7 +31,7 @@ def find_broker(url: str | None, tell: Callable[[str], None], *, management: str
     except BrokerNotInstalled as error:
         raise BrokerNotInstalled(f"{error}\nOr say which broker to use: --broker amqp://user:password@host:5672/") from None
     if isinstance(broker, RemoteBroker):
-        return broker
+        return RemoteBroker(broker.url, management) if management else broker
     if isinstance(broker, LocalBroker):
         return _shared(broker, tell)
     raise BrokerNotInstalled(
@@ -41,10 +41,7 @@ def find_broker(url: str | None, tell: Callable[[str], None], *, management: str
 
 
 def _given(url: str, management: str | None) -> HasUrl:
-    try:
-        given = RemoteBroker(url, management)
-    except ValueError as error:
-        raise ChatError(str(error)) from None
+    given = RemoteBroker(url, management)
     # One of ours by its address: then it is known where its management API is.
     return given if management else next((broker for broker in running_brokers() if broker.url == url), given)
 

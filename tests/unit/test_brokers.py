@@ -21,7 +21,7 @@ from chatlib.brokers import BrokerState, LocalBroker, Ports, RemoteBroker, defau
 from chatlib.brokers.identity import load_or_create
 from chatlib.brokers.ports import choose_ports, require_free
 from chatlib.brokers.process import OurProcess
-from chatlib.errors import BrokerNotInstalled, BrokerNotOurs, BrokerStartFailed, BrokerUnavailable, InvalidName
+from chatlib.errors import BrokerNotInstalled, BrokerNotOurs, BrokerStartFailed, BrokerUnavailable, ChatError, InvalidName
 from tests.support import process_runs, wait_until
 
 
@@ -161,6 +161,30 @@ class TestNoBroker:
         assert (found.version, found.erlang_version) == ("4.10.0", "27.3.1")
         assert found.erl == tmp_path / "bin" / "erl"
 
+    def test_behind_a_wrapper_the_program_that_it_would_run_is_found(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """As conda-forge and Debian install it: the wrapper runs what it is called as, so by its own name it would run itself for ever."""
+        scripts = tmp_path / "lib" / "rabbitmq" / "sbin"
+        scripts.mkdir(parents=True)
+        (tmp_path / "bin").mkdir()
+        for program in (
+            scripts / "rabbitmq-script-wrapper",
+            scripts / "rabbitmq-server",
+            tmp_path / "bin" / "erl",
+            tmp_path / "bin" / "epmd",
+        ):
+            program.touch(0o755)
+        (tmp_path / "bin" / "rabbitmq-server").symlink_to(scripts / "rabbitmq-script-wrapper")
+        (tmp_path / "lib" / "rabbitmq" / "plugins" / "rabbit-4.3.4").mkdir(parents=True)
+        monkeypatch.delenv("CHATLIB_RABBITMQ_SERVER", raising=False)
+        monkeypatch.setattr(installation, "DEBIAN_LIB", tmp_path / "none")
+        monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+        for given in (None, str(tmp_path / "bin" / "rabbitmq-server")):
+            if given:
+                monkeypatch.setenv("CHATLIB_RABBITMQ_SERVER", given)
+            found = installation.find_installation()
+            assert found.server == scripts / "rabbitmq-server" and found.erl == tmp_path / "bin" / "erl"
+            assert (found.home, found.version) == (tmp_path / "lib" / "rabbitmq", "4.3.4")
+
     @pytest.mark.parametrize("name", ["a[b]", "it's", 'say "x"', "new\nline", "$HOME", "a*", "back\\slash", "{}"])
     def test_a_path_that_rabbitmq_cannot_take_is_refused_with_the_rule(self, tmp_path: Path, name: str) -> None:
         with pytest.raises(BrokerStartFailed, match="whose path has a quote"):
@@ -270,6 +294,25 @@ class TestRegistry:
         assert registry.sweep() == [] and list(registry.entries()) == []
         assert path.exists() and folder.exists()
 
+    def test_a_node_that_runs_here_is_ours_though_this_machine_has_another_name_by_now(self, state: Path, tmp_path: Path) -> None:
+        """The name changes with the network on some systems; process, its time of creation and its tag do not."""
+        child = subprocess.Popen(["/bin/sh", "-c", "sleep 300; :", "f00d"], start_new_session=True)
+        line = {"role": "vm", "pid": child.pid, "created": psutil.Process(child.pid).create_time()}
+        self.make(state, "f00d", tmp_path, line, host="as-it-was-called", temporary=False)
+        wait_until(lambda: [entry.tag for entry in registry.entries()] == ["f00d"], what="the shell to carry its tag")
+        assert [entry.tag for entry in registry.sweep()] == ["f00d"]
+        assert child.wait(5) == -signal.SIGKILL
+
+    def test_a_start_that_nobody_saw_through_can_be_noted_later(self, state: Path, tmp_path: Path) -> None:
+        path = self.make(state, "beef", tmp_path, detached=True)
+        path.write_text(path.read_text(encoding="utf-8") + "\n", encoding="utf-8")  # the line that was cut off is ended
+        (entry,) = registry.entries()
+        assert not entry.ready
+        for _ in range(2):
+            entry.mark_ready()
+            (entry,) = registry.entries()
+            assert entry.ready
+
     def test_a_home_that_cannot_be_written(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("XDG_STATE_HOME", "/proc/nothing")
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -338,7 +381,7 @@ class TestRemote:
     def test_what_is_no_address_is_refused_without_its_password(self, url: str) -> None:
         with pytest.raises(ValueError, match="amqp://user:password@host") as caught:
             RemoteBroker(url)
-        assert "secret" not in str(caught.value)
+        assert "secret" not in str(caught.value) and isinstance(caught.value, ChatError)
 
     @pytest.mark.parametrize("verb", ["stop", "restart", "kill", "freeze", "thaw"])
     def test_its_life_is_not_ours(self, verb: str) -> None:

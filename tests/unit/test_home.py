@@ -42,13 +42,16 @@ def test_no_plugin_at_all_is_rabbit_alone(plugins: Path) -> None:
     assert set(needed(plugins, []) or ()) == {"rabbit", "rabbit_common", "ra"}
 
 
-@pytest.mark.parametrize("spoil", ["archive", "no description", "another form", "no folder"])
+@pytest.mark.parametrize("spoil", ["archive", "archived library", "no description", "another form", "no folder"])
 def test_what_is_not_understood_is_left_to_rabbitmq(plugins: Path, spoil: str) -> None:
     """None: the node is started with all there is, as ever."""
     description = plugins / "cowboy-2.12.0" / "ebin" / "cowboy.app"
     if spoil == "archive":
         (plugins / "rabbitmq_management-4.0.5").rename(plugins / "away")
         (plugins / "rabbitmq_management-4.0.5.ez").write_bytes(b"PK")
+    elif spoil == "archived library":
+        (plugins / "ra-2.15.0").rename(plugins / "away")
+        (plugins / "ra-2.15.0.ez").write_bytes(b"PK")
     elif spoil == "no description":
         description.unlink()
     elif spoil == "another form":

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chatlib.connection import Channel
-from chatlib.errors import BrokerUnavailable, ChatClosed, ChatError, TopologyMismatch
+from chatlib.errors import ChatClosed, ChatError, NoAnswer, TopologyMismatch
 from chatlib.topology import Binding, Declaration, Queue, QueueType, base
 
 __all__ = ["Admin", "Request"]
@@ -76,7 +76,7 @@ class Admin:
             self._line.appendleft(busy)
         elif not busy.future.done():  # there are things at which a broker closes the connection: asked for ever, nobody would have one
             busy.future.set_exception(
-                BrokerUnavailable(f"the connection was lost {MAX_LOSSES} times while this was asked for: look at the broker's log for why")
+                NoAnswer(f"the connection was lost {MAX_LOSSES} times while this was asked for: look at the broker's log for why")
             )
 
     def refused(self, error: ChatError) -> bool:
@@ -145,8 +145,8 @@ class Admin:
         self._channel.barrier(self._restored)
 
     def _restorable(self) -> list[Declaration]:
-        streams = {d.name for d in self.declared if isinstance(d, Queue) and ("x-queue-type", "stream") in d.arguments}
-        return [d for d in self.declared if (d.queue if isinstance(d, Binding) else d.name) not in streams]
+        streams = {d.name for d in list(self.declared) if isinstance(d, Queue) and ("x-queue-type", "stream") in d.arguments}
+        return [d for d in list(self.declared) if (d.queue if isinstance(d, Binding) else d.name) not in streams]
 
     def _restored(self) -> None:
         on_done, self._on_restored, self._doubtful = self._on_restored, None, None
@@ -181,7 +181,7 @@ class Admin:
 
     def of_queue(self, queue: str) -> list[Declaration]:
         """What was declared of one queue: itself and its bindings."""
-        return [d for d in self.declared if queue == (d.queue if isinstance(d, Binding) else d.name)]
+        return [d for d in list(self.declared) if queue == (d.queue if isinstance(d, Binding) else d.name)]
 
     def forget(self, declarations: Iterable[Declaration]) -> None:
         """Recovery will not declare these again."""

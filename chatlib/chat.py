@@ -12,13 +12,13 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import unquote, urlsplit
 
 from chatlib.bulk import declare_groups
 from chatlib.dead_letters import DeadLetters
 from chatlib.delays import Delays
-from chatlib.errors import ChatClosed, ChatError, ManagementError, ManagementUnreachable
+from chatlib.errors import ChatClosed, ChatError, InvalidUrl, ManagementError, ManagementUnreachable
 from chatlib.events import Event, Events
 from chatlib.group import ChatGroup
 from chatlib.handled import Handled
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Chat", "connect"]
 
 _log = logging.getLogger("chatlib.chat")
+ASK_AGAIN: Final = 5.0  # seconds after the management API gave no answer; it may be gone for good, or come back with its broker
 _numbers = itertools.count(1)
 _open_chats: weakref.WeakSet[Chat] = weakref.WeakSet()
 
@@ -96,24 +97,26 @@ class Chat:
         self._users: dict[str, ChatUser] = {}
         self._users_lock = threading.Lock()
         self._known: dict[str, frozenset[str]] | None = None
+        self._ask_again = 0.0
         self._store = Store(data_dir, sync=self.settings.sync) if data_dir is not None else None
         try:
             self._link = Link(self._urls, self.name, self.settings, self._hops)
             self._link.open()
             self._workers = Workers(self.settings.handler_threads, f"{self.name} handler")
-            self._handled = Handled(self.settings.handled_limit, self._store)
+            self._chores = Workers(2, f"{self.name} chores")  # what a handler may wait for must not wait for a handler
+            self._handled = Handled(self.settings.handled_limit, self._store, age=self.settings.handled_age)
             self._delays = Delays(self._link, self.settings.retry.steps())
             self._outbox = Outbox(
                 self._link,
                 self.settings,
                 self._store,
                 self._hops,
-                self._workers,
+                self._chores,
                 who_is_full=self._who_is_full,
                 count_members=self._count_members,
                 on_accepted=lambda sent: self._receipts.expect(sent),
             )
-            self._receipts = Receipts(self._link, self._outbox.sent, self._store, self._hops, self._workers)
+            self._receipts = Receipts(self._link, self._outbox.sent, self._store, self._hops, self._chores)
             self.dead_letters = DeadLetters(self._link, self._hops)
             self._outbox.send_what_was_left()
             self._receipts.send_what_was_left()
@@ -125,7 +128,7 @@ class Chat:
     def _abandon(self) -> None:
         """The constructor failed: leave nothing open."""
         self._closed = True
-        for part in ("_link", "_workers", "_store"):
+        for part in ("_link", "_workers", "_chores", "_store"):
             found = getattr(self, part, None)
             if found is not None:
                 found.close(0) if part == "_link" else found.close()
@@ -170,7 +173,7 @@ class Chat:
         """
         name = ChatUser._group(address)
         if history:
-            self._link.queues.declare(of_history(name, max_age=max_age, max_bytes=max_bytes))
+            self._link.queues.declare(of_history(name, max_age=max_age, max_bytes=max_bytes), anew=True)
         return ChatGroup(self, name)
 
     def members(self, group: str) -> frozenset[str]:
@@ -188,14 +191,14 @@ class Chat:
 
     def _memberships(self, user: str) -> frozenset[str]:
         """The groups that the broker knew for `user` at the first asking; empty where there is no management API."""
-        if self._known is None:
+        if self._known is None and time.monotonic() >= self._ask_again:
             try:
                 with self._management() as management:
                     self._known = management.memberships()
             except (ManagementUnreachable, ManagementError) as exc:
                 _log.info("memberships made elsewhere are unknown, no management API: %s", exc)
-                self._known = {}
-        return self._known.get(user, frozenset())
+                self._ask_again = time.monotonic() + ASK_AGAIN
+        return (self._known or {}).get(user, frozenset())
 
     def _recipients(self, sent: SentMessage) -> frozenset[str] | None:
         """Whom a message is for, or None where nobody can say."""
@@ -275,6 +278,7 @@ class Chat:
                 last.callback(self._store.close)
             last.callback(self._receipts.close)
             last.callback(self._close_outbox)
+            last.callback(self._chores.close)
             last.callback(self._workers.close)
             last.callback(lambda: self._link.close(max(min(timeout, 0.5), deadline - time.monotonic())))
             for user in users:
@@ -315,11 +319,11 @@ def _urls(broker_or_url: HasUrl | str | Sequence[str]) -> list[str]:
         urls = list(getattr(broker_or_url, "urls", None) or [getattr(broker_or_url, "url", broker_or_url)])
     for url in urls:
         if not isinstance(url, str) or not url.startswith(("amqp://", "amqps://")):
-            raise ChatError(f"a broker's URL begins with amqp:// or amqps://, got {url!r}: pass a broker, a URL or a list of URLs")
+            raise InvalidUrl(f"a broker's URL begins with amqp:// or amqps://, got {url!r}: pass a broker, a URL or a list of URLs")
         try:
             _ = urlsplit(url).port
         except ValueError as exc:
-            raise ChatError(f"not a URL ({exc}): {masked(url)!r}; amqp://user:password@host:5672/ is one") from None
+            raise InvalidUrl(f"not a URL ({exc}): {masked(url)!r}; amqp://user:password@host:5672/ is one") from None
     if not urls:
         raise ChatError("no broker: pass a broker, a URL or a list of URLs")
     return urls

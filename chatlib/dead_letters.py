@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
@@ -139,7 +140,7 @@ class DeadLetters:
         return self._link.queues.depth(DEAD_LETTERS)[0]
 
     def __iter__(self) -> Iterator[DeadLetter]:
-        return iter(self.list())
+        return iter(self.list(sys.maxsize))
 
     def list(self, limit: int = 10_000) -> list[DeadLetter]:
         """The oldest `limit` dead letters; they stay where they are, in their order.

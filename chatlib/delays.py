@@ -113,10 +113,10 @@ class Delays:
         with self._changed:
             if number != self._number or copy not in self._copies:
                 return  # it was put into another set meanwhile
-            if result == LOST:
-                if self._settled:
-                    self._publish(copy)
-                return  # else `_make` goes on with the next set
+            if result == LOST:  # `_make` publishes all again, here if the set has settled, else in the next; its queues may be gone
+                copy.confirmed = self._usable = self._settled = False
+                self._begin()
+                return
             if result != CONFIRMED and number + 1 < SETS:  # they have no limit: who refuses is damaged, or deleted
                 self._move_on()
                 return
@@ -144,8 +144,7 @@ class Delays:
             try:
                 settled = self._find_settled()
                 number = self._number
-                if not settled:
-                    self._link.queues.make([declaration for step in self._steps for declaration in of_retry(step, number)])
+                self._link.queues.make([declaration for step in self._steps for declaration in of_retry(step, number)])  # twice is once
             except (ChatClosed, AccessRefused) as exc:
                 self._refuse(str(exc))
                 return

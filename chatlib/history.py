@@ -47,13 +47,14 @@ class History:
         """The messages, oldest first; ends with what was there at the call.
 
         last: only that many. since: only those sent at or after this moment (aware datetime or Unix seconds).
-        Raises ChatError if no history is kept, BrokerUnavailable, ValueError for a naive datetime or last < 0.
+        Raises ChatError if no history is kept, BrokerUnavailable, ValueError for what is no moment, a naive datetime or last < 0.
         """
         if last is not None and last < 0:
             raise ValueError(f"last counts messages, so it is at least 0, got {last}")
         moment = _moment(since)
         if last is None:
-            return self._between("first" if moment is None else moment, self._mark(), moment)
+            begins = moment is None or moment.timestamp() < 0  # AMQP knows no time before 1970, and there was no chat
+            return self._between("first" if moment is None or begins else moment, self._mark(), moment)
         return iter(self._last(last, moment))
 
     def _last(self, count: int, since: datetime | None) -> list[SendMessage]:
@@ -152,7 +153,12 @@ def _moment(since: datetime | float | None) -> datetime | None:
     if since is None:
         return None
     if isinstance(since, int | float):
-        since = datetime.fromtimestamp(since, UTC)
+        try:
+            since = datetime.fromtimestamp(since, UTC)
+        except (OverflowError, OSError, ValueError) as exc:
+            raise ValueError(f"since must be Unix seconds of a year from 1 to 9999, got {since!r}") from exc
+    if not isinstance(since, datetime):
+        raise ValueError(f"since must be an aware datetime or Unix seconds, got {since!r:.60}")  # noqa: TRY004
     if since.tzinfo is None:
         raise ValueError("since must be an aware datetime: datetime(..., tzinfo=UTC), or Unix seconds")
     return since.astimezone(UTC).replace(microsecond=since.microsecond // 1000 * 1000)  # messages carry milliseconds, rounded down

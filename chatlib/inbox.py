@@ -78,6 +78,8 @@ class Inbox:
             if shown is not None and shown._delivery.epoch != delivery.epoch:
                 shown._delivery = delivery
                 return
+            if self._closed:  # else it would come ahead of what `close` threw away; the broker hands out all of it again, in order
+                return
             away = self._away
             if not away:
                 self._arrived.append(delivery)
@@ -113,7 +115,7 @@ class Inbox:
             with self._changed:
                 rest = min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)
                 self._changed.wait_for(lambda: self._arrived or self._closed, rest)
-                if not self._arrived:
+                if self._closed or not self._arrived:
                     return None
                 delivery = self._arrived.popleft()
                 received = self._open(delivery)

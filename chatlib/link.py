@@ -320,7 +320,7 @@ class Link:
         pair, self._pair = self._pair, None
         if pair:
             pair.close()
-        self._end_sessions(BrokerUnavailable(f"the connection was lost meanwhile: {reason}"))
+        self._end_sessions(NoAnswer(f"the connection was lost meanwhile, and what was asked may be done: {reason}"))
         self._subscriber.detach()
         self._publisher.detach(reason)
         self._admin.detach()

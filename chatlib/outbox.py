@@ -12,6 +12,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
@@ -48,6 +49,23 @@ def _pairs(messages: Any) -> Iterator[tuple[str, str]]:
         yield to, content
 
 
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """What one call of `send` or `send_many` wants to have accepted; at: Unix seconds."""
+
+    messages: list[SendMessage]
+    bodies: list[bytes]
+    at: float
+    stored: bool = False
+    error: ChatError | None = None
+    sent: list[SentMessage] = field(default_factory=list)
+
+    def rows(self) -> Iterator[tuple[str, bytes, float]]:
+        """As `Store.add` wants them."""
+        for message, body in zip(self.messages, self.bodies, strict=True):
+            yield message.message_id, body, self.at
+
+
 class Outbox:
     """Accepts messages, hands them to the link, keeps them until their outcome. Thread-safe.
 
@@ -75,6 +93,9 @@ class Outbox:
         self._count_members = count_members
         self._on_accepted = on_accepted
         self._lock = threading.RLock()  # a listener that hears of a message may send one
+        self._committing = threading.RLock()
+        self._line: deque[_Batch] = deque()  # to be stored, then handed over
+        self._handing_over = False
         self._closed = False
         self._keeps_pace = True
         self._settled: deque[str] = deque()  # outcomes known, not yet taken out of the store
@@ -99,9 +120,53 @@ class Outbox:
             now = time.time()
             messages = [compose(new_message_id(now), sender, address, content, now) for address, content in checked]
             bodies = [message.encode() for message in messages]
-            if self._store:
-                self._store.add([(message.message_id, body, now) for message, body in zip(messages, bodies, strict=True)])
-            return [self._hand_over(message, body, now) for message, body in zip(messages, bodies, strict=True)]
+            if self._store is None:
+                return [self._hand_over(message, body, now) for message, body in zip(messages, bodies, strict=True)]
+            batch = _Batch(messages, bodies, now)
+            self._line.append(batch)
+        self._commit(self._store, batch)
+        if batch.error is not None:
+            raise batch.error
+        return batch.sent
+
+    def _commit(self, store: Store, own: _Batch | None = None) -> None:
+        """Store what is in line as one transaction, and hand it over in order.
+
+        Whoever comes while another one waits for the disk finds, after that, all who came meanwhile in line, and pays for them, too.
+        own: of the caller, who may be a listener that sends something while it hears of a message: then it is his alone.
+        """
+        with self._committing:
+            if self._handing_over:
+                fresh = [own] if own else []
+            else:
+                fresh = [batch for batch in self._line.copy() if not batch.stored]
+            try:
+                if fresh:
+                    store.add([row for batch in fresh for row in batch.rows()])
+            except ChatError as error:
+                for batch in fresh:
+                    batch.error = error
+                    self._line.remove(batch)
+                return
+            for batch in fresh:
+                batch.stored = True
+            if self._handing_over:
+                for batch in fresh:
+                    self._hand_over_all(batch)
+                    self._line.remove(batch)
+                return
+            self._handing_over = True
+            try:
+                while self._line and self._line[0].stored:
+                    self._hand_over_all(self._line[0])
+                    self._line.popleft()
+            finally:
+                self._handing_over = False
+
+    def _hand_over_all(self, batch: _Batch) -> None:
+        """Go on with it: Ctrl-C may have come to the thread that was at it for all."""
+        while (number := len(batch.sent)) < len(batch.messages):
+            batch.sent.append(self._hand_over(batch.messages[number], batch.bodies[number], batch.at))
 
     def send_what_was_left(self) -> int:
         """Hand over what an earlier process accepted and did not see confirmed; how many that were."""
@@ -224,6 +289,8 @@ class Outbox:
         """Accept nothing more: the chat is closing."""
         with self._lock:
             self._closed = True
+        if self._store:
+            self._commit(self._store)  # of another thread, whose send() has not returned
 
     def close(self) -> int:
         """Tell those who wait; how many messages have no outcome. Call it when the link is closed."""

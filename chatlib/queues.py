@@ -29,13 +29,14 @@ class Queues:
         """Of inboxes and all else that waits, on this broker."""
         return self._admin.queue_type
 
-    def declare(self, declarations: Iterable[Declaration]) -> None:
+    def declare(self, declarations: Iterable[Declaration], *, anew: bool = False) -> None:
         """Make sure that these exist, now and after every recovery. Raises TopologyMismatch for what exists with other arguments.
 
+        anew: also what was declared here before; somebody may have removed it elsewhere.
         A new quorum queue or stream takes `SETTLING` seconds: it is bound, and so relied on, only when it is safe. Its mark, made
         after that, tells others who find it there that they need not wait, neither for it nor for those declared with it.
         """
-        wanted = tuple(declaration for declaration in declarations if declaration not in self._admin.declared)
+        wanted = tuple(declaration for declaration in declarations if anew or declaration not in self._admin.declared)
         replicated = tuple(d for d in wanted if isinstance(d, Queue) and is_replicated(d))
         if any(mark_of(queue.name) in wanted and not self._has_settled(queue.name) for queue in replicated):
             self._declare(replicated, replicated)

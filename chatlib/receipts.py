@@ -11,11 +11,11 @@ from typing import Final
 
 from chatlib import events
 from chatlib.envelope import Delivery, Outgoing
-from chatlib.errors import DecodeError
+from chatlib.errors import DecodeError, OutboxError
 from chatlib.events import Events
 from chatlib.link import Link
 from chatlib.messages import RECEIVE_MESSAGE, ReceiveMessage, decode
-from chatlib.names import escape
+from chatlib.names import escape, user_of_queue
 from chatlib.sent import SentMessage
 from chatlib.store import Store
 from chatlib.topology import RECEIPTS
@@ -37,6 +37,7 @@ class Receipts:
         self._store = store
         self._settled: deque[str] = deque()  # outcomes known, not yet taken out of the store
         self._tidy = workers.serial(self._forget_settled)
+        self._untidy = False  # the store refused to take them out, and that was said
         self._sent = sent
         self._hops = hops
         self._lock = threading.Lock()
@@ -75,7 +76,16 @@ class Receipts:
         """Take out of the store what has its outcome, many at a time."""
         if not self._settled or not self._store:
             return False
-        self._store.remove_receipts([self._settled.popleft() for _ in range(min(1000, len(self._settled)))])
+        ids = [self._settled.popleft() for _ in range(min(1000, len(self._settled)))]
+        try:
+            self._store.remove_receipts(ids)
+        except OutboxError as exc:  # tried again at the next outcome; a process that opens the store before would send them again
+            self._settled.extendleft(reversed(ids))
+            if not self._untidy:
+                _log.error("receipts that have their outcome cannot be taken out of the store, and are tried again: %s", exc)
+            self._untidy = True
+            return False
+        self._untidy = False
         return bool(self._settled)
 
     def send_what_was_left(self) -> None:
@@ -117,23 +127,27 @@ class Receipts:
         except DecodeError as exc:
             _log.warning("dropped from %s what is no receipt: %s", delivery.queue, exc)
         else:
-            self._apply(receipt)
+            self._apply(receipt, user_of_queue(delivery.queue))
         self._link.ack(delivery)
 
-    def _apply(self, receipt: ReceiveMessage) -> None:
+    def _apply(self, receipt: ReceiveMessage, sender: str | None) -> None:
         sent = self._sent.get(receipt.message_id)
-        if sent is None:  # its SentMessage is gone, or another process sent it: only the hooks hear of it
-            self._tell(receipt.message_id, receipt)
+        if sent is not None and not sent._receipt(receipt.recipient_id, receipt.read_status):
             return
-        if not sent._receipt(receipt.recipient_id, receipt.read_status):
-            return
-        self._tell(receipt.message_id, receipt)
+        self._tell(receipt.message_id, receipt)  # where its SentMessage is gone, or another process sent it, only the hooks hear of it
         if receipt.read_status == "read":
-            self._read_up_to(sent, receipt)
+            self._read_up_to(receipt, self._conversation(receipt, sender) if sent is None else (sent.sender_id, sent.to))
 
-    def _read_up_to(self, sent: SentMessage, receipt: ReceiveMessage) -> None:
+    def _conversation(self, receipt: ReceiveMessage, sender: str | None) -> tuple[str, str] | None:
+        """Which one the message of `receipt` belongs to, though nobody holds it; None if nothing is held that could be earlier."""
+        for key, ids in list(self._conversations.items()) if self._sent else ():
+            if key[0] == sender and receipt.message_id in tuple(ids):
+                return key
+        return None
+
+    def _read_up_to(self, receipt: ReceiveMessage, conversation: tuple[str, str] | None) -> None:
         """Everything earlier in the conversation is read, too, back to what was read before."""
-        for message_id in reversed(tuple(self._conversations.get((sent.sender_id, sent.to), ()))):
+        for message_id in reversed(tuple(self._conversations.get(conversation, ()) if conversation else ())):
             earlier = self._sent.get(message_id)
             if earlier is None or message_id >= receipt.message_id:
                 continue

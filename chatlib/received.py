@@ -17,7 +17,7 @@ __all__ = ["ReceivedMessage"]
 
 @dataclass(eq=False, slots=True)
 class ReceivedMessage:
-    """One message for one user. Settle it once: `ack` or `retry`; what is never settled comes again after a reconnect.
+    """One message for one user. Settle it once: `ack` or `retry`; what is never settled comes again to the next Chat.
 
     attempt: 1 for the first delivery, one more for each `retry`.
     """

@@ -38,6 +38,7 @@ class Recovery:
         base, cap = self._settings.recovery_base, self._settings.recovery_cap
         wait = backoff(max(1, self.attempts), base=base, factor=2.0, cap=cap, rng=self._rng)
         deadline = time.monotonic() + CLOSING
+        self._cancel()  # there is only ever one
 
         def due() -> None:
             if old is None or old.is_closed or time.monotonic() >= deadline:

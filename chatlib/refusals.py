@@ -56,7 +56,7 @@ class Refusals:
             return False
         if outgoing.silent:  # nobody's message; a queue with a leader takes it
             self._go_again()
-            return True
+            return outgoing.once  # whoever would write it again hears of it
         address, epoch = (outgoing.exchange, outgoing.key), self._epoch
         held = self._held.setdefault(address, [])
         held.append(outgoing)

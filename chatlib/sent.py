@@ -118,8 +118,12 @@ class SentMessage:
             event = threading.Event()
             with _adding:
                 self._events = (*self._events, event)
-            if self.state is SentState.PENDING and not self._closed:  # look again: it may have been settled in between
-                event.wait(min(timeout, threading.TIMEOUT_MAX))
+            try:
+                if self.state is SentState.PENDING and not self._closed:  # look again: it may have been settled in between
+                    event.wait(min(timeout, threading.TIMEOUT_MAX))
+            finally:
+                with _adding:
+                    self._events = tuple(other for other in self._events if other is not event)
         if self._error is not None:
             raise self._error
         if self._state is SentState.CONFIRMED:

@@ -16,7 +16,7 @@ from typing import Any
 
 from chatlib.connection import Channel, IOThread
 from chatlib.envelope import Delivery
-from chatlib.errors import BrokerUnavailable, ChatClosed, ChatError, NoAnswer
+from chatlib.errors import ChatClosed, ChatError, NoAnswer
 
 __all__ = ["Session"]
 
@@ -36,7 +36,7 @@ class Session:
         self._deliveries: queue.SimpleQueue[Delivery | ChatError] = queue.SimpleQueue()
         self._answer: Future[Any] = Future()
         self._closed = threading.Event()
-        self._why: ChatError = BrokerUnavailable("the connection to the broker was lost meanwhile: try again")
+        self._why: ChatError = NoAnswer("the connection to the broker was lost meanwhile: try again")
         self._source = ""  # the queue that was read by `get`
 
     def attach(self, channel: Channel) -> None:

@@ -60,7 +60,9 @@ class Settings:
     receipts: bool = True
     """Tell senders "delivered" and "read" (RECEIVE_MESSAGE). Off, a user keeps his reading to himself."""
     handled_limit: int = 100_000
-    """Message ids remembered per chat, to drop what was handled already; the oldest are forgotten first."""
+    """Message ids remembered per chat, to drop what was handled already; the oldest are forgotten first ..."""
+    handled_age: float = 30 * 86_400.0
+    """... and those that were handled more than so many seconds ago (30 days). What comes again later than that is handled again."""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     """When and how often a message whose handler failed comes back."""
 
@@ -86,12 +88,14 @@ class Settings:
             "request_timeout",
             "recovery_base",
             "recovery_cap",
+            "handled_age",
             "send_timeout",
         ):
             value, may_be_0 = getattr(self, name), name == "send_timeout"  # to be refused at once is a choice
-            if not isinstance(value, int | float) or not (0 < value <= LONGEST or (may_be_0 and value == 0)):
+            longest = MOST if name == "handled_age" else LONGEST
+            if not isinstance(value, int | float) or not (0 < value <= longest or (may_be_0 and value == 0)):
                 least = "0 seconds or more" if may_be_0 else "more than 0 seconds"
-                raise ValueError(f"Settings.{name} must be {least}, and at most {LONGEST:,}, got {value!r}")
+                raise ValueError(f"Settings.{name} must be {least}, and at most {longest:,}, got {value!r}")
         if not isinstance(self.retry, RetryPolicy):
             raise ValueError(f"Settings.retry must be a RetryPolicy, got {self.retry!r}; one with attempts=1 never retries")  # noqa: TRY004
         if self.queue_type not in ("auto", "classic", "quorum"):

@@ -20,14 +20,16 @@ from chatlib.errors import OutboxDamaged, OutboxError, OutboxFull, OutboxLocked
 
 __all__ = ["Store"]
 
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE outbox (seq INTEGER PRIMARY KEY, message_id TEXT NOT NULL, body BLOB NOT NULL, at REAL NOT NULL);
 CREATE TABLE receipts (seq INTEGER PRIMARY KEY, receipt_id TEXT NOT NULL, sender TEXT NOT NULL, body BLOB NOT NULL);
 CREATE INDEX receipts_by_id ON receipts (receipt_id);
-CREATE TABLE handled (seq INTEGER PRIMARY KEY, user TEXT NOT NULL, message_id TEXT NOT NULL, attempt INTEGER NOT NULL);
+CREATE TABLE handled (seq INTEGER PRIMARY KEY, user TEXT NOT NULL, message_id TEXT NOT NULL, attempt INTEGER NOT NULL, at REAL NOT NULL);
 """
+_FROM_1_TO_2 = "ALTER TABLE handled ADD COLUMN at REAL NOT NULL DEFAULT 0; UPDATE handled SET at = strftime('%s', 'now');"
 _ADD_RECEIPT = "INSERT INTO receipts(receipt_id, sender, body) VALUES (?,?,?)"
+_TRIM = "DELETE FROM handled WHERE seq <= (SELECT MAX(seq) FROM handled) - ? OR at < ?"
 _TABLES = {"outbox", "receipts", "handled"}
 _SIGNS_OF_DAMAGE = ("not a database", "malformed", "corrupt", "decode to UTF-8")
 
@@ -65,12 +67,14 @@ class Store:
                 raise OutboxDamaged(self._damaged(f"it holds other tables: {', '.join(sorted(tables))}"))
             if version == 0:
                 self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_SCHEMA_VERSION}; COMMIT;")
-            elif version != _SCHEMA_VERSION:
+            elif version not in (1, _SCHEMA_VERSION):
                 raise OutboxDamaged(
                     f"{self.path} has schema {version}, this chatlib knows {_SCHEMA_VERSION}: use the version that wrote it"
                 )
             elif missing := _TABLES - tables:
                 raise OutboxDamaged(self._damaged(f"without the table {', '.join(sorted(missing))}"))
+            elif version == 1:
+                self._db.executescript(f"BEGIN; {_FROM_1_TO_2} PRAGMA user_version={_SCHEMA_VERSION}; COMMIT;")
             if self._db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
                 raise OutboxDamaged(self._damaged("the integrity check failed"))
             # Where each id is: an index in the file would make every commit half as dear again.
@@ -172,25 +176,22 @@ class Store:
             except sqlite3.Error as exc:
                 raise self._explain(exc) from exc
 
-    def add_handled(self, user: str, message_id: str, attempt: int, receipts: Sequence[tuple[str, str, bytes]] = ()) -> None:
-        """Remember that `user` is done with this attempt at the message, and what is to be told of it, as one."""
-        handled = ("INSERT INTO handled(user, message_id, attempt) VALUES (?,?,?)", [(user, message_id, attempt)])
+    def add_handled(self, user: str, message_id: str, attempt: int, at: float, receipts: Sequence[tuple[str, str, bytes]] = ()) -> None:
+        """Remember that `user` was done with this attempt at the message (at: Unix seconds), and what is to be told of it, as one."""
+        handled = ("INSERT INTO handled(user, message_id, attempt, at) VALUES (?,?,?,?)", [(user, message_id, attempt, at)])
         self._write_all([handled, (_ADD_RECEIPT, receipts)] if receipts else [handled])
 
-    def handled(self, limit: int) -> list[tuple[str, str, int]]:
-        """The last `limit` handled ids, oldest first: (user, message_id, attempt). Older ones are forgotten here and now."""
-        with self._lock:
-            try:
-                latest = "SELECT user, message_id, CAST(attempt AS INTEGER) FROM handled ORDER BY seq DESC LIMIT ?"
-                rows = self._db.execute(latest, (limit,)).fetchall()
-                self._db.execute("DELETE FROM handled WHERE seq <= (SELECT MAX(seq) FROM handled) - ?", (limit,))
-            except sqlite3.Error as exc:
-                raise self._explain(exc) from exc
-        return rows[::-1]
+    def handled(self, limit: int, since: float) -> list[tuple[str, str, int, float]]:
+        """The last `limit` ids that were handled `since` (Unix seconds), oldest first: (user, message_id, attempt, Unix seconds).
 
-    def trim_handled(self, limit: int) -> None:
-        """Forget all but about the last `limit` handled ids."""
-        self._write("DELETE FROM handled WHERE seq <= (SELECT MAX(seq) FROM handled) - ?", [(limit,)])
+        Older ones are forgotten here and now.
+        """
+        self.trim_handled(limit, since)
+        return self._read("SELECT user, message_id, CAST(attempt AS INTEGER), CAST(at AS REAL) FROM handled ORDER BY seq")
+
+    def trim_handled(self, limit: int, since: float) -> None:
+        """Forget all but about the last `limit` ids that were handled `since`."""
+        self._write(_TRIM, [(limit, since)])
 
     def close(self) -> None:
         """Close the file; idempotent. Nothing happens in a forked child: the file is its parent's."""

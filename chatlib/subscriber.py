@@ -51,7 +51,7 @@ class Subscriber:
     """
 
     def __init__(self, later: Later) -> None:
-        self._later = later
+        self.later = later
         self._asked: deque[Subscription] = deque()  # consumes without an answer; the broker answers in this order
         self.epoch = 0
         self._channel: Channel | None = None
@@ -83,7 +83,7 @@ class Subscriber:
             if subscription.ended:
                 continue
             if subscription.not_before > now:
-                self._later(subscription.not_before - now, lambda each=subscription, epoch=self.epoch: self._once_more(each, epoch))  # type: ignore[misc]
+                self.later(subscription.not_before - now, lambda each=subscription, epoch=self.epoch: self._once_more(each, epoch))  # type: ignore[misc]
             else:
                 self._consume(subscription)
 
@@ -145,6 +145,11 @@ class Subscriber:
             self._answered(subscription)
             subscription.on_reset(subscription.queue)
         return subscription
+
+    def misses(self, subscription: Subscription) -> bool:
+        """Whether it is wanted, and the broker has no consumer for it on this connection."""
+        wanted = self._subscriptions.get(subscription.tag) is subscription and not subscription.ended
+        return wanted and self._channel is not None and subscription.epoch != self.epoch
 
     def again(self, subscription: Subscription) -> None:
         """Consume again after `cancelled`, unless it was removed meanwhile."""

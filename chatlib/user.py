@@ -144,13 +144,16 @@ class ChatUser:
         Raises InvalidAddress, InvalidName, BrokerUnavailable.
         """
         name, began = self._group(group), time.time()
-        self._chat._link.queues.declare([membership(self.name, name)])
+        self._chat._link.queues.declare([membership(self.name, name)], anew=True)
         self._joined.add(f"#{name}")
         self._left.discard(f"#{name}")
         self._chat._hops.emit(events.JOINED, user=self.name, to=f"#{name}", began=began)
 
     def leave(self, group: str) -> None:
-        """Stop being a member. What is in his inbox already stays there. Raises as `join`; no error for a stranger."""
+        """Stop being a member. What is in his inbox already stays there. Raises as `join`; no error for a stranger.
+
+        Another Chat in which he joined makes him a member again when it has to reconnect: leave there, too.
+        """
         name, began = self._group(group), time.time()
         self._chat._link.queues.unbind(membership(self.name, name))
         self._joined.discard(f"#{name}")
@@ -159,8 +162,8 @@ class ChatUser:
 
     @property
     def groups(self) -> Groups:
-        """The addresses of his groups, {"#team"}: what the broker has (asked through its management API where there is one),
-        with what was joined and left here since."""
+        """The addresses of his groups, {"#team"}: what the broker had when this was first asked here (through its management API, where
+        there is one), with what was joined and left here since."""
         known = self._chat._memberships(self.name)
         return Groups((known | self._joined) - self._left)
 

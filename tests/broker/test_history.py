@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -80,6 +81,18 @@ def test_the_moment_is_a_moment(chat: Chat, team: ChatGroup) -> None:
         team.history(since=datetime(2026, 1, 1))  # noqa: DTZ001  that is the point
     with pytest.raises(ValueError, match="at least 0"):
         team.history(last=-1)
+
+
+def test_a_moment_before_all_time_is_the_beginning_and_hurts_nobody(chat: Chat, team: ChatGroup, unique: Unique) -> None:
+    """AMQP knows no time before 1970, and pika would end the connection of everybody over it."""
+    ann = chat.user(unique("ann"))
+    ann.send(team.address, "first").wait(20)
+    for moment in (-1, datetime(1960, 1, 1, tzinfo=UTC), datetime.min.replace(tzinfo=UTC)):
+        assert [message.content for message in team.history(since=moment)] == ["first"]
+    assert chat.reconnects == 0
+    for wrong in (math.inf, math.nan, -1e30, "yesterday", [1]):
+        with pytest.raises(ValueError, match="since must be"):
+            team.history(since=wrong)  # type: ignore[arg-type]
 
 
 def test_without_a_history_there_is_none_to_read(chat: Chat, unique: Unique) -> None:

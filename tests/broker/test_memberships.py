@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from unittest.mock import Mock
+
+import pytest
 
 import chatlib
 from chatlib.brokers import LocalBroker
+from chatlib.errors import ManagementUnreachable, Unroutable
 from chatlib.management import Management
+from tests.support import wait_until
 
 
 def test_groups_joined_in_an_earlier_connection_are_known_in_a_later_one(broker: LocalBroker, unique: Callable[[str], str]) -> None:
@@ -21,3 +26,34 @@ def test_a_management_url_without_credentials_takes_them_and_the_virtual_host_fr
     with Management(broker.management_url, login=broker.url) as management:
         assert management.vhost == "/"
         assert management.get("whoami")["name"] in broker.url
+
+
+def test_joining_again_after_leaving_elsewhere_is_a_membership(broker: LocalBroker, unique: Callable[[str], str]) -> None:
+    """1 joined here, left there; 2 joined here again: what is said is kept for him."""
+    name, group = unique("bob"), "#" + unique("team")
+    with chatlib.connect(broker) as here, chatlib.connect(broker) as there:
+        bob, ann = here.user(name), here.user(unique("ann"))
+        bob.join(group)
+        # 1
+        there.users([name], online=False)[0].leave(group)
+        with pytest.raises(Unroutable):
+            ann.send(group, "to nobody").wait(10)
+        # 2
+        bob.join(group)
+        ann.send(group, "to bob").wait(10)
+        assert [message.content for message in bob.receive(limit=1, timeout=10)] == ["to bob"]
+
+
+def test_groups_are_asked_for_again_when_the_first_answer_did_not_come(
+    broker: LocalBroker, unique: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The course kills the broker: a question at the wrong moment must not be the answer for good."""
+    name, group = unique("bob"), "#" + unique("team")
+    with chatlib.connect(broker) as chat:
+        chat.user(name).join(group)
+    with chatlib.connect(broker) as chat, monkeypatch.context() as down:
+        bob = chat.user(name)
+        down.setattr(Management, "memberships", Mock(side_effect=ManagementUnreachable("it is down")))
+        assert bob.groups == set()
+        down.undo()
+        wait_until(lambda: bob.groups == {group}, 15, "the memberships of earlier")

@@ -16,6 +16,7 @@ import pytest
 import chatlib
 from chatlib import InvalidAddress, InvalidContent, InvalidName, OutboxFull, Settings
 from chatlib.brokers import LocalBroker
+from chatlib.errors import OutboxDamaged, OutboxError
 from chatlib.events import CONFIRMED, RETURNED, SENT, STORED, Event
 from chatlib.store import Store
 from tests.support import wait_until
@@ -223,3 +224,106 @@ def _refusing(store: Store, tried: list[object]) -> Callable[[list[tuple[str, li
         write(changes)
 
     return full
+
+
+def test_who_comes_while_the_disk_is_written_shares_the_next_write(
+    broker: LocalBroker, unique: Unique, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight threads send while a ninth waits for the disk: two writes for all nine, and everybody's message arrives in the order of ids."""
+    with chatlib.connect(broker, data_dir=tmp_path, settings=Settings(sync=True)) as chat:
+        ann, bob = chat.user(unique("ann")), chat.user(unique("bob"))
+        outbox, writes = chat._outbox, []
+        began, may_go_on = threading.Event(), threading.Event()
+        write = Store.add
+
+        def slow(store: Store, messages: Any) -> None:
+            began.set()
+            assert may_go_on.wait(20)
+            writes.append(len(messages))
+            write(store, messages)
+
+        monkeypatch.setattr(Store, "add", slow)
+        threads = [threading.Thread(target=ann.send, args=(bob.address, "first"))]
+        threads[0].start()
+        assert began.wait(10)
+        threads += [threading.Thread(target=ann.send, args=(bob.address, str(number))) for number in range(8)]
+        for thread in threads[1:]:
+            thread.start()
+        wait_until(lambda: len(outbox._line) == 9, 10, "all of them are in line")
+        may_go_on.set()
+        for thread in threads:
+            thread.join(20)
+        assert writes == [1, 8]
+        messages = list(bob.receive(limit=9, timeout=10))
+        assert messages[0].content == "first" and sorted(message.content for message in messages[1:]) == [
+            str(number) for number in range(8)
+        ]
+        assert [message.message_id for message in messages] == sorted(message.message_id for message in messages)
+
+
+def test_a_write_that_fails_is_told_to_all_who_shared_it_and_nothing_of_it_is_sent(
+    broker: LocalBroker, unique: Unique, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with chatlib.connect(broker, data_dir=tmp_path) as chat:
+        ann, bob = chat.user(unique("ann")), chat.user(unique("bob"))
+        began, may_go_on, refused = threading.Event(), threading.Event(), []
+        write = Store.add
+
+        def full(store: Store, messages: Any) -> None:
+            began.set()
+            assert may_go_on.wait(20)
+            raise OutboxFull("the disk is full")
+
+        def send(content: str) -> None:
+            try:
+                ann.send(bob.address, content)
+            except OutboxFull as error:
+                refused.append((content, error.definite))
+
+        monkeypatch.setattr(Store, "add", full)
+        threads = [threading.Thread(target=send, args=(str(number),)) for number in range(4)]
+        threads[0].start()
+        assert began.wait(10)
+        for thread in threads[1:]:
+            thread.start()
+        wait_until(lambda: len(chat._outbox._line) == 4, 10, "all of them are in line")
+        may_go_on.set()
+        for thread in threads:
+            thread.join(20)
+        assert sorted(refused) == [(str(number), True) for number in range(4)]
+        monkeypatch.setattr(Store, "add", write)
+        ann.send(bob.address, "after").wait(10)
+        assert [message.content for message in bob.receive(limit=1, timeout=10)] == ["after"]
+
+
+def test_what_a_listener_sends_while_it_hears_of_a_message_goes_behind_it(broker: LocalBroker, unique: Unique, tmp_path: Path) -> None:
+    with chatlib.connect(broker, data_dir=tmp_path) as chat:
+        ann, bob = chat.user(unique("ann")), chat.user(unique("bob"))
+
+        def echo(event: Event) -> None:
+            if event["hop"] == STORED and len(heard) < 3:
+                heard.append(event["message_id"])
+                ann.send(bob.address, f"echo {len(heard)}")
+
+        heard: list[str] = []
+        chat.on_event(echo)
+        ann.send_many([(bob.address, "a"), (bob.address, "b")])
+        assert chat.flush(10)
+        contents = [message.content for message in bob.receive(limit=5, timeout=10)]
+        assert sorted(contents) == ["a", "b", "echo 1", "echo 2", "echo 3"] and contents.index("a") < contents.index("b")
+        assert len(set(heard)) == 3, "nobody hears twice of one"
+
+
+def test_a_damaged_a_foreign_and_a_read_only_outbox_are_refused_when_connecting(broker: LocalBroker, tmp_path: Path) -> None:
+    """Typed, at once, and the file is as it was; another folder serves."""
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "chat.sqlite3").write_bytes(b"this is a diary" * 300)
+    with pytest.raises(OutboxDamaged, match="left as it is"):
+        chatlib.connect(broker, data_dir=damaged)
+    assert (damaged / "chat.sqlite3").read_bytes() == b"this is a diary" * 300
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(OutboxError, match="choose a data_dir"):
+        chatlib.connect(broker, data_dir=tmp_path / "file")
+    with chatlib.connect(broker, data_dir=tmp_path / "good") as chat:
+        assert chat.state == "connected"

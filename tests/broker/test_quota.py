@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 import chatlib
-from chatlib import Chat, ChatUser, InboxFull, PublishRejected, Settings
+from chatlib import Chat, ChatError, ChatUser, InboxFull, PublishRejected, ReceivedMessage, Settings
 from chatlib.brokers import LocalBroker
 from tests.support import wait_until
 
@@ -131,3 +131,22 @@ def test_one_full_inbox_holds_up_nobody_else(chat: Chat, unique: Unique) -> None
     wait_until(lambda: got == [str(number) for number in range(0, 20, 2)], 20, "the other one has everything, in order")
     wait_until(lambda: [message.state for message in sent] == ["confirmed", "rejected"] * 10, 10, "each has its own outcome")
     assert chat.reconnects == 0
+
+
+def test_a_handler_that_waits_for_what_is_refused_is_told_even_if_it_is_the_only_one(broker: LocalBroker, unique: Unique) -> None:
+    """Finding out whose inbox is full must not wait for the handler that waits for it."""
+    with chatlib.connect(broker, settings=Settings(inbox_limit=LIMIT, handler_threads=1)) as chat:
+        ann, bob, cid = (chat.user(unique(name)) for name in ("ann", "bob", "cid"))
+        fill(ann, bob)
+        told: list[object] = []
+
+        def forward(message: ReceivedMessage) -> None:
+            try:
+                told.append(cid.send(bob.address, message.content).wait(15))
+            except ChatError as error:
+                told.append(error)
+
+        cid.on_message(forward)
+        ann.send(cid.address, "for bob")
+        wait_until(lambda: told, 20, "the handler is through")
+        assert isinstance(told[0], InboxFull) and told[0].who == (bob.name,)

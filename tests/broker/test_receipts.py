@@ -71,6 +71,16 @@ def test_reading_one_reads_all_before_it_and_none_after(chat: Chat, unique: Uniq
     wait_until(lambda: all(message.receipts == {bob.name: "delivered"} for message in [*sent[13:], private]), 10, "the others delivered")
 
 
+def test_reading_one_that_nobody_holds_reads_those_before_it(chat: Chat, unique: Unique) -> None:
+    """The sender kept the first and let go of the last; what is read up to the last is read."""
+    ann, bob = chat.user(unique("ann")), chat.user(unique("bob"))
+    first = ann.send(bob.address, "first")
+    ann.send(bob.address, "second").wait(30)
+    *_, last = bob.receive(limit=2, timeout=5)
+    last.mark_read()
+    wait_until(lambda: first.receipts == {bob.name: "read"}, 10, "the first is read")
+
+
 def test_a_receipt_never_falls_back(chat: Chat, broker: LocalBroker, unique: Unique) -> None:
     """Given a "read", an old "delivered" that comes again, as resends do, changes nothing."""
     ann, bob = chat.user(unique("ann")), chat.user(unique("bob"))

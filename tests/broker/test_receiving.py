@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -309,6 +310,45 @@ def test_closing_waits_for_the_handler_that_runs_and_its_ack_counts(broker: Loca
     assert got == ["0"] and not closing.is_alive()
     with chatlib.connect(broker) as again:
         assert [message.content for message in again.user(name).receive(limit=2, timeout=5)] == ["1", "2"]
+
+
+def test_closing_in_front_of_a_full_inbox_shows_nothing_more_and_the_rest_comes_in_order(
+    broker: LocalBroker, unique: Unique, tmp_path: Path
+) -> None:
+    """1 a handler is at the first of 300, and more were handed out; 2 the chat is closed meanwhile: the ack of the first
+    makes the broker hand out a later one, which must not come ahead of what close() threw away; 3 the next chat gets the rest in order.
+    """
+    name, inside, gate = unique("bob"), threading.Event(), threading.Event()
+    got: list[str] = []
+
+    def slow(message: ReceivedMessage) -> None:
+        inside.set()
+        gate.wait(10)
+        got.append(message.content)
+
+    with chatlib.connect(broker) as sender:
+        sender.users([name], online=False)
+        ann = sender.user(unique("ann"))
+        for sent in ann.send_many((f"@{name}", str(number)) for number in range(300)):
+            sent.wait(20)
+    # 1
+    chat = chatlib.connect(broker, data_dir=tmp_path)
+    bob = chat.user(name)
+    bob.on_message(slow)
+    assert inside.wait(30)
+    wait_until(lambda: len(bob._inbox._arrived) == chat.settings.prefetch - 1, 10, "the prefetch is used up")
+    # 2
+    closing = threading.Thread(target=chat.close)
+    closing.start()
+    wait_until(lambda: bob._inbox._closed, 10, "it is closing")
+    gate.set()
+    closing.join(20)
+    assert got == ["0"] and not closing.is_alive()
+    # 3
+    with chatlib.connect(broker, data_dir=tmp_path) as again:
+        rest = [message.content for message in again.user(name).receive(limit=299, timeout=10) if not message.ack()]
+        assert rest == [str(number) for number in range(1, 300)]
+        assert list(again.user(name).receive(timeout=0.5)) == []
 
 
 def test_a_handler_may_close_the_chat(broker: LocalBroker, unique: Unique) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -277,13 +277,3 @@ def test_the_history_on_disk_gives_the_same_verdict(broker: LocalBroker, prefix:
     again = check(load(tmp_path / "run.jsonl"))
     assert again == result.verdict and again.delivered == 115
     assert [file.name for file in tmp_path.iterdir()] == ["run.jsonl"]
-
-
-# the real thing
-
-
-@pytest.fixture
-def node() -> Iterator[LocalBroker]:
-    """A node of its own: the whole file is no load for one that others measure on."""
-    with LocalBroker() as node:
-        yield node

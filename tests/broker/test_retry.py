@@ -12,7 +12,7 @@ import chatlib
 from chatlib import Chat, ReceivedMessage, RetryPolicy, Settings
 from chatlib.brokers import LocalBroker
 from chatlib.events import DEAD, RETRIED, Event
-from chatlib.names import inbox_queue
+from chatlib.names import inbox_queue, retry_queue
 from tests.support import wait_until
 from tests.wire import Cable, raw
 
@@ -235,3 +235,32 @@ def test_a_retried_message_comes_back_into_a_full_inbox(broker: LocalBroker, uni
         bob.go_online()
         got = [(message.content, message.attempt) for message in bob.receive(limit=4, timeout=5) if not message.ack()]
         assert sorted(got) == [("0", 1), ("1", 1), ("2", 1), ("first", 2)]
+
+
+@pytest.mark.timeout(240)
+def test_retry_queues_and_exchanges_that_somebody_deleted_come_back_and_nothing_is_lost(broker: LocalBroker, unique: Unique) -> None:
+    """To publish to an exchange that is gone ends the channel, and with it the link: it must not do so for ever."""
+    with chatlib.connect(broker, settings=QUICK) as chat:
+        ann, bob = chat.user(unique("ann")), chat.user(unique("bob"))
+        got: list[tuple[str, int]] = []
+
+        def at_the_second_time(message: ReceivedMessage) -> None:
+            got.append((message.content, message.attempt))
+            if message.attempt == 1:
+                raise RuntimeError("not yet")
+
+        bob.on_message(at_the_second_time)
+        ann.send(bob.address, "before")
+        wait_until(lambda: ("before", 2) in got, 60, "the first retry")
+        wait_until(lambda: chat._delays._settled, 30, "the queues have settled")
+        with raw(broker.url) as stranger:
+            for step in chat._delays._steps:
+                stranger.channel.exchange_delete(retry_queue(step, chat._delays._number))
+        ann.send(bob.address, "after")
+        wait_until(lambda: ("after", 2) in got, 60, "the retry after that")
+        assert chat.flush(20)
+        assert got == [("before", 1), ("before", 2), ("after", 1), ("after", 2)]
+        lost = chat.reconnects
+        ann.send(bob.address, "later")
+        wait_until(lambda: ("later", 2) in got, 30, "one more")
+        assert chat.reconnects == lost <= 3

@@ -85,6 +85,26 @@ def test_it_is_bounded_in_memory_and_on_disk_and_forgets_the_oldest(tmp_path: Pa
     store.close()
 
 
+def test_it_forgets_what_was_handled_long_ago_in_memory_and_on_disk(tmp_path: Path) -> None:
+    now = 1_000.0
+    store = Store(tmp_path)
+    handled = Handled(100, store, age=60, clock=lambda: now)
+    handled.add("bob", "first")
+    now += 50
+    handled.add("bob", "second")
+    assert handled.seen("bob", "first", 1)
+    now += 20
+    handled.add("bob", "third")
+    assert [handled.seen("bob", each, 1) for each in ("first", "second", "third")] == [False, True, True]
+    store.close()
+    now += 50
+    store = Store(tmp_path)
+    again = Handled(100, store, age=60, clock=lambda: now)
+    assert [again.seen("bob", each, 1) for each in ("first", "second", "third")] == [False, False, True]
+    assert len(again) == 1 == rows_on_disk(store)
+    store.close()
+
+
 def test_a_smaller_limit_forgets_on_disk_at_once(tmp_path: Path) -> None:
     store = Store(tmp_path)
     handled = Handled(100, store)

@@ -36,3 +36,4 @@ def test_without_an_outcome_waiting_ends_in_time_and_says_that_it_is_unknown() -
     with pytest.raises(OutcomeUnknown, match=sent.message_id) as caught:
         sent.wait(0.05)
     assert not caught.value.definite
+    assert not sent._events, "nobody waits any more"

@@ -14,7 +14,7 @@ from chatlib import settings
 from chatlib.settings import Settings
 
 COUNTS = ["prefetch", "window", "heartbeat", "outbox_limit", "inbox_limit", "max_content_bytes", "handler_threads", "handled_limit"]
-DURATIONS = ["blocked_timeout", "connect_timeout", "attempt_timeout", "request_timeout", "recovery_base", "recovery_cap"]
+DURATIONS = ["blocked_timeout", "connect_timeout", "attempt_timeout", "request_timeout", "recovery_base", "recovery_cap", "handled_age"]
 
 
 def test_the_defaults_are_those_that_the_sources_advise() -> None:

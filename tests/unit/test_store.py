@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,24 +105,24 @@ def test_threads_share_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("sync", [False, True])
 def test_what_was_accepted_survives_the_death_of_the_process(tmp_path: Path, sync: bool) -> None:
     """SIGKILL between two calls: everything that returned is there, nothing of what did not."""
-    code = f"s = Store(sys.argv[1], sync={sync})\ns.add_handled('bob', 'm', 1)\n"
+    code = f"s = Store(sys.argv[1], sync={sync})\ns.add_handled('bob', 'm', 1, 5.0)\n"
     code += "for n in range(300): s.add([(str(n), str(n).encode(), float(n))])"
     with other_process(code, str(tmp_path)) as process:
         os.kill(process.pid, signal.SIGKILL)
         assert process.wait(10) == -signal.SIGKILL
     store = Store(tmp_path)
     assert store.waiting() == [(str(n).encode(), float(n)) for n in range(300)]
-    assert store.handled(10) == [("bob", "m", 1)]
+    assert store.handled(10, 0.0) == [("bob", "m", 1, 5.0)]
     store.close()
 
 
 def test_receipts_are_kept_with_the_id_of_what_was_handled_or_not_at_all(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    store.add_handled("bob", "m1", 1, [("r1", "ann", b"1")])
+    store.add_handled("bob", "m1", 1, 5.0, [("r1", "ann", b"1")])
     with pytest.raises(OutboxError):
-        store.add_handled("bob", "m2", 1, [("r2", "ann", None)])  # type: ignore[list-item]
+        store.add_handled("bob", "m2", 1, 5.0, [("r2", "ann", None)])  # type: ignore[list-item]
     store.add_receipts([("r3", "cid", b"3"), ("r4", "ann", b"4")])
-    assert store.handled(10) == [("bob", "m1", 1)]
+    assert store.handled(10, 0.0) == [("bob", "m1", 1, 5.0)]
     assert store.waiting_receipts() == [("ann", b"1"), ("cid", b"3"), ("ann", b"4")]
     store.remove_receipts(["r1", "r4", "nobody's"])
     store.close()
@@ -202,7 +203,7 @@ def filled(tmp_path: Path) -> Path:
     store = Store(tmp_path)
     store.add(rows(0, 200, 2000))
     for number in range(200):
-        store.add_handled("bob", f"id-{number}", 1)
+        store.add_handled("bob", f"id-{number}", 1, 5.0)
     store.close()
     return tmp_path / "chat.sqlite3"
 
@@ -229,10 +230,24 @@ def test_damage_is_found_at_opening_said_and_left_as_it_is(filled: Path) -> None
     store.close()
 
 
+def test_a_file_of_the_first_version_goes_on(filled: Path) -> None:
+    """It did not know when a message was handled: from now on that is when it was opened, so nothing is forgotten too early."""
+    with contextlib.closing(sqlite3.connect(filled)) as database:
+        database.executescript("ALTER TABLE handled DROP COLUMN at; PRAGMA user_version=1;")
+    began = int(time.time())
+    for _ in range(2):
+        store = Store(filled.parent)
+        handled = store.handled(1_000, began - 1)
+        assert [row[:3] for row in handled] == [("bob", f"id-{number}", 1) for number in range(200)]
+        assert all(began <= at <= time.time() for *_, at in handled)
+        assert len(store.waiting()) == 200
+        store.close()
+
+
 def test_a_file_of_a_later_version_is_left_to_it(filled: Path) -> None:
     with contextlib.closing(sqlite3.connect(filled)) as database:
         database.execute("PRAGMA user_version=99")
-    with pytest.raises(OutboxDamaged, match=r"schema 99.*knows 1"):
+    with pytest.raises(OutboxDamaged, match=r"schema 99.*knows 2"):
         Store(filled.parent)
 
 
@@ -409,11 +424,11 @@ def test_types_that_are_wrong_stop_nobody(tmp_path: Path) -> None:
     Store(tmp_path).close()
     with contextlib.closing(sqlite3.connect(tmp_path / "chat.sqlite3")) as file:
         file.execute("INSERT INTO outbox VALUES (1, 'id', 'text', 'then')")
-        file.execute("INSERT INTO handled VALUES (1, 'bob', 'id', 'often')")
+        file.execute("INSERT INTO handled VALUES (1, 'bob', 'id', 'often', 5)")
         file.commit()
     store = Store(tmp_path)
     assert store.waiting() == [(b"text", 0.0)]
-    assert store.handled(10) == [("bob", "id", 0)]
+    assert store.handled(10, 0.0) == [("bob", "id", 0, 5.0)]
     store.close()
 
 

@@ -36,9 +36,10 @@ bench: ## measure against other clients, same work, same node (ARGS=--help for w
 	@scripts/setup.sh lab
 	@$(PY) -m benchmarks $(ARGS)
 
-chaos: ## break a broker under load by a random schedule of faults, and check (ARGS="--faults 50 --seed 1")
+chaos: ## break a broker under load by a random schedule of faults, then kill all in turn, and check (ARGS="--faults 50" for the first only)
 	@scripts/setup.sh lab
 	@.venv/bin/chatlib chaos $(ARGS)
+	@[ -n "$(ARGS)" ] || CHATLIB_LONG=1 $(PYTEST) -q -s -o timeout=600 tests/faults/test_promises.py
 
 lint: ## ruff and mypy
 	@scripts/setup.sh lab

@@ -56,6 +56,8 @@ def run_all(cases: Sequence[Case], rounds: int, *, quick: bool, console: Console
             bench = Bench(node, native, quick)
             for case in cases:
                 progress.update(task, description=f"{case.name}: prepare")
+                if not console.is_terminal:  # where no bar is drawn
+                    console.print(f"{case.name}: {rounds} rounds of {len(case.contestants)} contestants")
                 bench.prepare(case)
                 document["cases"][case.name] = _rounds(bench, case, rounds, document["failures"], progress, task)
                 bench.finish(case)

@@ -15,9 +15,18 @@ check() { # NAME COMMAND...
 
 check "ruff check" ruff check .
 check "ruff format" ruff format --check .
-check "mypy" mypy
+check "mypy" python -m mypy
 check "pytest" python -m pytest -n auto --no-loadscope-reorder --nbval --nbval-current-env --nbval-cell-timeout=60 \
     --durations=25 --continue-on-collection-errors tests notebooks "$@"
+
+# What is promised must hold on RabbitMQ 4 as well: the tests of it once more, on a container, where there is a Docker engine.
+promises=(
+    tests/broker/test_{bad_input,dead_letters,history,order,outbox,outcomes,quorum,quota,receipts,receiving,retry}.py
+    tests/faults/test_{connection_loss,freeze,kill,process_death,promises,retry_under_kills,young_queues}.py
+)
+if [ $# = 0 ] && { [ -n "${CI:-}" ] || docker version >/dev/null 2>&1; }; then
+    check "pytest, the promises on RabbitMQ 4" python -m pytest -n auto --no-loadscope-reorder --broker-kind docker --durations=10 "${promises[@]}"
+fi
 
 if [ "${#bad[@]}" = 0 ]; then
     printf '\nVERDICT: all good\n'

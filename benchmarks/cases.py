@@ -237,7 +237,7 @@ LAB = Case(
     {"kernel CPU": "% of a core"},
     higher_is_better=False,
     count=30,
-    quick_count=5,
+    quick_count=2,
     contestants=(
         Contestant("chatlib", "lab_cpu", {"widgets": ["chart", "map"]}, note="queue chart and topology map"),
         Contestant("the chart", "lab_cpu", {"widgets": ["chart"]}),

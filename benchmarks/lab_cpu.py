@@ -22,7 +22,7 @@ __all__ = ["HZ", "RATE", "USERS", "WIDGETS", "cpu"]
 USERS = 25  # of whom each has two queues
 HZ = 4  # samples a second
 RATE = 20.0  # messages a second, to one user after the other, who are away
-WARM_UP = 5.0  # seconds that are not counted: imports, the first picture
+WARM_UP = 5.0  # seconds that are not counted, at most as many as are: imports, the first picture
 STARTED = 120.0  # seconds for a kernel and its imports
 
 WIDGETS = {
@@ -53,7 +53,7 @@ def cpu(node: Node, widgets: Sequence[str], seconds: float, users: Sequence[str]
             raise Failed(f"{' and '.join(widgets)}: {reply['content'].get('evalue', 'the cell failed')}")
         process = psutil.Process(_pid(client))
         with _traffic(node.url, users):
-            time.sleep(WARM_UP)
+            time.sleep(min(WARM_UP, seconds))
             began, before = time.monotonic(), _used(process)
             time.sleep(seconds)
             return 100 * (_used(process) - before) / (time.monotonic() - began)

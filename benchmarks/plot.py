@@ -44,7 +44,7 @@ def draw(document: Mapping[str, Any], cases: Sequence[Case], folder: Path, name:
         figure.add_trace(
             go.Bar(
                 orientation="h",
-                y=[name for name, _ in bars],
+                y=[f"{name}   <b>{show(found.median)}</b>" for name, found in bars],  # not on the bar, where the spread is
                 x=[found.median for _, found in bars],
                 error_x={
                     "type": "data",
@@ -56,9 +56,6 @@ def draw(document: Mapping[str, Any], cases: Sequence[Case], folder: Path, name:
                     "width": 3,
                 },
                 marker_color=[OURS if name.startswith("chatlib") else OTHERS for name, _ in bars],
-                text=[show(found.median) for _, found in bars],
-                textposition="inside",
-                insidetextanchor="start",
             ),
             row=row,
             col=1,
@@ -68,7 +65,7 @@ def draw(document: Mapping[str, Any], cases: Sequence[Case], folder: Path, name:
         showlegend=False,
         width=900,
         height=BAR * sum(heights) + 46 * len(shown) + 60,
-        margin={"l": 170, "r": 40, "t": 50, "b": 40},
+        margin={"l": 210, "r": 40, "t": 50, "b": 40},
         font={"family": "sans-serif", "size": 12},
     )
     figure.update_annotations(font_size=13, xanchor="left", x=0)

@@ -11,7 +11,8 @@ __all__ = ["Settings"]
 
 
 MOST: Final = 2**31 - 1
-LIMITS: Final = {"prefetch": 65_535, "heartbeat": 65_535}  # 16-bit numbers in AMQP
+# 16-bit numbers in AMQP; RabbitMQ 4 takes 16 MiB a message and ends the connection over a larger one, and JSON may write a byte in six
+LIMITS: Final = {"prefetch": 65_535, "heartbeat": 65_535, "max_content_bytes": 2**21}
 LONGEST: Final = 1_000_000  # seconds, eleven days
 
 
@@ -43,7 +44,8 @@ class Settings:
     recovery_cap: float = 1.0
     """... up to this many seconds."""
     outbox_limit: int = 100_000
-    """Messages that may wait for a confirm. Beyond it `send` waits (back-pressure), then raises OutboxFull."""
+    """Messages that may wait for a confirm. Beyond it `send` waits (back-pressure), then raises OutboxFull. Receipts come on top: while
+    an alarm blocks publishing, one for each message that is received."""
     send_timeout: float = 10.0
     """Seconds that `send` waits for room in a full outbox."""
     sync: bool = False
@@ -54,7 +56,7 @@ class Settings:
     inbox_limit: int = 100_000
     """Messages that may wait for an absent user; beyond it the sender is told (InboxFull)."""
     max_content_bytes: int = 64 * 1024
-    """Largest content in UTF-8. RabbitMQ 4 takes 16 MiB a message; a chat is not a file store."""
+    """Largest content in UTF-8, at most 2 MiB: a chat is not a file store."""
     handler_threads: int = 8
     """Threads that run `on_message` handlers, shared by all users of the chat; one user's messages stay in order."""
     receipts: bool = True

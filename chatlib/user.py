@@ -119,7 +119,7 @@ class ChatUser:
     def on_message(self, handler: Handler | None, *, pause_after: int | None = None, pause_for: float = 5.0) -> None:
         """Call `handler(message)` for each message, in order, on a thread of chatlib: ack when it returns, retry when it raises.
 
-        A handler may settle the message itself. None removes the handler.
+        A handler may settle the message itself. None removes the handler. One that never returns keeps Python from ending.
         pause_after: after that many failures in a row, of whatever messages, leave the inbox alone for `pause_for` seconds,
         instead of using up the attempts of every message while something that all of them need is down; then one message is
         tried, and another failure pauses again (a circuit breaker at the consumer). None: never.

@@ -21,7 +21,7 @@ check "pytest" python -m pytest -n auto --no-loadscope-reorder --nbval --nbval-c
 
 # What is promised must hold on RabbitMQ 4 as well: the tests of it once more, on a container, where there is a Docker engine.
 promises=(
-    tests/broker/test_{bad_input,dead_letters,history,order,outbox,outcomes,quorum,quota,receipts,receiving,retry}.py
+    tests/broker/test_{backoff,bad_input,chat,dead_letters,history,order,outbox,outcomes,pause,progress,quorum,quota,receipts,receiving,retry}.py
     tests/faults/test_{connection_loss,freeze,kill,process_death,promises,retry_under_kills,young_queues}.py
 )
 if [ $# = 0 ] && { [ -n "${CI:-}" ] || docker version >/dev/null 2>&1; }; then

@@ -12,6 +12,7 @@ messages: a new Raft server is entered in a table that is written to disk only w
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,7 @@ import pytest
 import chatlib
 from chatlib import ReceivedMessage, RetryPolicy, Settings
 from chatlib.events import RETRIED, Event
+from chatlib.topology import SETTLING
 from tests.support import wait_until
 from tests.wire import management, raw
 
@@ -122,4 +124,28 @@ def test_everything_of_chatlib_that_was_begun_right_before_a_sigkill_survives_it
                 wait_until(lambda failing=failing: all(message.receipts for message in failing), 10, "and their sender knows")
                 assert chat.reconnects >= 1
         assert trap_closed or not old, "the trap did not close: this test shows nothing"
+        broker.kill()
+
+
+@pytest.mark.timeout(180)
+def test_a_replicated_inbox_is_bound_only_when_it_has_settled(
+    new_broker: Callable[[], Any], kill_and_start: Callable[[Any], None], unique: Unique
+) -> None:
+    """1 a user signs up with a quorum inbox, and gets 200 confirmed messages; 2 the broker is killed at once: all are there."""
+    with new_broker() as broker:
+        with chatlib.connect(broker, settings=Settings(queue_type="quorum")) as chat:
+            # 1
+            ann, name = chat.user(unique("ann")), unique("bob")
+            began = time.monotonic()
+            chat.users([name], online=False)
+            assert time.monotonic() - began >= SETTLING
+            for message in ann.send_many((f"@{name}", str(number)) for number in range(COUNT)):
+                message.wait(20)
+            # 2
+            kill_and_start(broker)
+            bob = chat.users([name], online=True)[0]
+            bob.go_online()
+            got = [message.content for message in bob.receive(limit=COUNT, timeout=30) if not message.ack()]
+            assert got == [str(number) for number in range(COUNT)]
+            assert chat.reconnects >= 1
         broker.kill()

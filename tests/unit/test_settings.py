@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from chatlib import settings
+from chatlib.messages import compose, new_message_id
+from chatlib.names import parse_address
 from chatlib.settings import Settings
 
 COUNTS = ["prefetch", "window", "heartbeat", "outbox_limit", "inbox_limit", "max_content_bytes", "handler_threads", "handled_limit"]
@@ -44,6 +46,15 @@ def test_prefetch_fits_into_its_field_of_the_protocol() -> None:
     assert Settings(prefetch=65_535).prefetch == 65_535
     with pytest.raises(ValueError, match="65,535"):
         Settings(prefetch=65_536)
+
+
+def test_a_content_fits_into_a_message_of_rabbitmq_4_whatever_is_in_it() -> None:
+    """A larger message ends the connection, and would do so again after each recovery."""
+    largest = Settings(max_content_bytes=2**21)
+    worst = compose(new_message_id(), "ann", parse_address("@bob"), "\x01" * largest.max_content_bytes, 0.0).encode()
+    assert len(worst) < 16 * 2**20
+    with pytest.raises(ValueError, match="2,097,152"):
+        Settings(max_content_bytes=2**21 + 1)
 
 
 def test_settings_do_not_change_under_a_running_chat() -> None:

@@ -18,13 +18,14 @@ from typing import Any, Final
 
 from chatlib import events
 from chatlib.envelope import CONFIRMED, REJECTED, Outgoing
-from chatlib.errors import ChatClosed, ChatError, DecodeError, InboxFull, InvalidAddress, OutboxError, OutboxFull, Unroutable
+from chatlib.errors import ChatClosed, ChatError, DecodeError, InboxFull, InvalidAddress, OutboxFull, Unroutable
 from chatlib.events import Events
 from chatlib.link import Link, LinkState
 from chatlib.messages import SEND_MESSAGE, SendMessage, check_content, compose, decode, new_message_id
 from chatlib.names import escape, parse_address
 from chatlib.sent import SentMessage, SentState
 from chatlib.settings import Settings
+from chatlib.settled import Settled
 from chatlib.store import Store
 from chatlib.topology import GROUPS, USERS
 from chatlib.workers import Workers
@@ -98,9 +99,7 @@ class Outbox:
         self._handing_over = False
         self._closed = False
         self._keeps_pace = True
-        self._settled: deque[str] = deque()  # outcomes known, not yet taken out of the store
-        self._tidy = workers.serial(self._forget_settled)
-        self._untidy = False  # the store refused to take them out, and that was said
+        self._settled = Settled(store.remove, workers, "messages") if store else None
         self._refused: dict[SentMessage, None] = {}  # by the broker; it is being found out whose inbox is full
         self._left: set[str] = set()  # ids that an earlier process left: nobody holds their SentMessage
         self.sent: weakref.WeakValueDictionary[str, SentMessage] = weakref.WeakValueDictionary()
@@ -234,9 +233,8 @@ class Outbox:
             what = f"the group {sent.to} has no members" if sent.to.startswith("#") else f"there is no user {sent.to}"
             advice = "sign up or join first, then send again"
             self._settle(sent, SentState.RETURNED, Unroutable(f"{what}: {sent.message_id} was returned ({why}); {advice}"))
-        if self._store:
-            self._settled.append(sent.message_id)
-            self._tidy.wake()
+        if self._settled:
+            self._settled.add(sent.message_id)
 
     def _settle(self, sent: SentMessage, state: SentState, error: ChatError | None) -> None:
         sent._settle(state, error)
@@ -267,24 +265,6 @@ class Outbox:
         except ChatError:
             return None
 
-    def _forget_settled(self) -> bool:
-        """Take out of the store what has its outcome, many at a time."""
-        if not self._settled or not self._store:
-            return False
-        ids: list[str] = []
-        while self._settled and len(ids) < 1000:
-            ids.append(self._settled.popleft())
-        try:
-            self._store.remove(ids)
-        except OutboxError as exc:  # tried again at the next outcome; a process that opens the store before would send them again
-            self._settled.extendleft(reversed(ids))
-            if not self._untidy:
-                _log.error("what has its outcome cannot be taken out of the outbox, and is tried again: %s", exc)
-            self._untidy = True
-            return False
-        self._untidy = False
-        return bool(self._settled)
-
     def refuse(self) -> None:
         """Accept nothing more: the chat is closing."""
         with self._lock:
@@ -299,6 +279,6 @@ class Outbox:
         pending = [sent for sent in list(self.sent.values()) if sent.state is SentState.PENDING]
         for sent in pending:
             sent._close()
-        while self._forget_settled():
-            pass
+        if self._settled:
+            self._settled.finish()
         return len(pending)

@@ -11,12 +11,13 @@ from typing import Final
 
 from chatlib import events
 from chatlib.envelope import Delivery, Outgoing
-from chatlib.errors import DecodeError, OutboxError
+from chatlib.errors import DecodeError
 from chatlib.events import Events
 from chatlib.link import Link
 from chatlib.messages import RECEIVE_MESSAGE, ReceiveMessage, decode
 from chatlib.names import escape, user_of_queue
 from chatlib.sent import SentMessage
+from chatlib.settled import Settled
 from chatlib.store import Store
 from chatlib.topology import RECEIPTS
 from chatlib.workers import Mailbox, Workers
@@ -35,9 +36,7 @@ class Receipts:
     def __init__(self, link: Link, sent: Mapping[str, SentMessage], store: Store | None, hops: Events, workers: Workers) -> None:
         self._link = link
         self._store = store
-        self._settled: deque[str] = deque()  # outcomes known, not yet taken out of the store
-        self._tidy = workers.serial(self._forget_settled)
-        self._untidy = False  # the store refused to take them out, and that was said
+        self._settled = Settled(store.remove_receipts, workers, "receipts") if store else None
         self._sent = sent
         self._hops = hops
         self._lock = threading.Lock()
@@ -68,25 +67,8 @@ class Receipts:
 
     def _on_outcome(self, outgoing: Outgoing, result: str, why: str) -> None:
         """On the I/O thread. That somebody is gone, or that his queue of receipts is full, is no loss."""
-        if self._store:
-            self._settled.append(outgoing.message_id)
-            self._tidy.wake()
-
-    def _forget_settled(self) -> bool:
-        """Take out of the store what has its outcome, many at a time."""
-        if not self._settled or not self._store:
-            return False
-        ids = [self._settled.popleft() for _ in range(min(1000, len(self._settled)))]
-        try:
-            self._store.remove_receipts(ids)
-        except OutboxError as exc:  # tried again at the next outcome; a process that opens the store before would send them again
-            self._settled.extendleft(reversed(ids))
-            if not self._untidy:
-                _log.error("receipts that have their outcome cannot be taken out of the store, and are tried again: %s", exc)
-            self._untidy = True
-            return False
-        self._untidy = False
-        return bool(self._settled)
+        if self._settled:
+            self._settled.add(outgoing.message_id)
 
     def send_what_was_left(self) -> None:
         """What an earlier process was to tell, and did not see confirmed. Raises OutboxError, DecodeError."""
@@ -101,8 +83,8 @@ class Receipts:
 
     def close(self) -> None:
         """Call it when the link is closed and before the store is."""
-        while self._forget_settled():
-            pass
+        if self._settled:
+            self._settled.finish()
 
     def expect(self, sent: SentMessage) -> None:
         """`sent` is on its way: a "read" for a later message of its conversation will cover it."""

@@ -389,7 +389,7 @@ class TestOwnersDeath:
 
 
 class TestDetached:
-    def test_it_outlives_its_starter_and_is_found_and_stopped_by_others(self) -> None:
+    def test_it_outlives_its_starter_and_is_found_and_stopped_by_others(self, monkeypatch: pytest.MonkeyPatch) -> None:
         name = unique_name("detached")
         assert LocalBroker.named(name).state is BrokerState.STOPPED
 
@@ -411,6 +411,10 @@ class TestDetached:
             registry.sweep()
             with default_broker() as chosen:  # a running one comes before a new one, and is not stopped at the end
                 assert chosen.url == url
+            monkeypatch.setenv("CHATLIB_BROKER_URL", url)  # as the help of `chatlib broker` advises
+            named = default_broker()
+            assert isinstance(named, RemoteBroker) and named.management_url == broker.management_url
+            monkeypatch.delenv("CHATLIB_BROKER_URL")
             broker.close()
             assert broker.pid == pid
             queue = put(url, "from one process to another")
@@ -425,6 +429,14 @@ class TestDetached:
                 LocalBroker(broker.data_dir).start()
             elsewhere("stop")
             assert broker.state is BrokerState.STOPPED
+            # who started it may die before he saw it serve: whoever starts it next notes that it does
+            code = f"from chatlib.brokers import LocalBroker as L; L.named({name!r})._keeper.launch(); import os; os._exit(0)"
+            subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=90, check=True)
+            broker.wait_ready(60)
+            assert broker.state is BrokerState.STARTING
+            broker.start()
+            assert broker.state is BrokerState.RUNNING and LocalBroker.named(name).state is BrokerState.RUNNING
+            elsewhere("stop")
             nothing_left({pid}, broker.ports, None)
             assert broker.log_lines(5) and broker.data_dir.is_dir()
         finally:

@@ -129,7 +129,8 @@ def _moment(milliseconds: Any) -> datetime | None:
 class DeadLetters:
     """Iterable, oldest first; `chat.dead_letters`. Looking does not take anything away. Methods raise BrokerUnavailable.
 
-    There is no time limit on what lies here: look after it, or the disk fills.
+    There is no time limit on what lies here: look after it, or the disk fills. Who looks has them in hand for that time, so two who
+    look at the same moment each see a part.
     """
 
     def __init__(self, link: Link, hops: Events) -> None:

@@ -161,4 +161,8 @@ def _moment(since: datetime | float | None) -> datetime | None:
         raise ValueError(f"since must be an aware datetime or Unix seconds, got {since!r:.60}")  # noqa: TRY004
     if since.tzinfo is None:
         raise ValueError("since must be an aware datetime: datetime(..., tzinfo=UTC), or Unix seconds")
-    return since.astimezone(UTC).replace(microsecond=since.microsecond // 1000 * 1000)  # messages carry milliseconds, rounded down
+    try:
+        since = since.astimezone(UTC)
+    except OverflowError as exc:
+        raise ValueError(f"since must be of a year from 1 to 9999 in UTC, too, got {since}") from exc
+    return since.replace(microsecond=since.microsecond // 1000 * 1000)  # messages carry milliseconds, rounded down

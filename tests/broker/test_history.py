@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -90,7 +90,7 @@ def test_a_moment_before_all_time_is_the_beginning_and_hurts_nobody(chat: Chat, 
     for moment in (-1, datetime(1960, 1, 1, tzinfo=UTC), datetime.min.replace(tzinfo=UTC)):
         assert [message.content for message in team.history(since=moment)] == ["first"]
     assert chat.reconnects == 0
-    for wrong in (math.inf, math.nan, -1e30, "yesterday", [1]):
+    for wrong in (math.inf, math.nan, -1e30, "yesterday", [1], datetime.min.replace(tzinfo=timezone(timedelta(hours=14)))):
         with pytest.raises(ValueError, match="since must be"):
             team.history(since=wrong)  # type: ignore[arg-type]
 

@@ -139,35 +139,32 @@ def _private(path: Path, text: str, mode: int = 0o600) -> None:
 def environment(identity: Identity, installation: Installation) -> dict[str, str]:
     """Return the whole environment of the node: little is inherited, since RabbitMQ reads even CONFIG_FILE or NODENAME."""
     folder, ports, scripts = identity.node_folder, identity.ports, scripts_dir(identity)
+    inherited = {key: os.environ[key] for key in INHERITED if key in os.environ}
     home = {} if scripts is None else {"RABBITMQ_SCRIPTS_DIR": str(scripts)}
-    return (
-        {key: os.environ[key] for key in INHERITED if key in os.environ}
-        | home
-        | {
-            "PATH": installation.search_path,
-            "HOME": str(folder),  # the cookie's place
-            "LC_ALL": "C",  # file names are bytes: management breaks on letters beyond Latin-1
-            "ERL_EPMD_ADDRESS": LOOPBACK,
-            "ERL_EPMD_PORT": str(ports.epmd),
-            "ERL_CRASH_DUMP_SECONDS": "0",  # no dump of a hundred megabytes, and a quick end
-            "RABBITMQ_NODENAME": identity.node,
-            "RABBITMQ_NODE_IP_ADDRESS": LOOPBACK,
-            "RABBITMQ_NODE_PORT": str(ports.amqp),
-            "RABBITMQ_DIST_PORT": str(ports.dist),
-            "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
-            "RABBITMQ_LOG_BASE": str(folder / "log"),
-            "RABBITMQ_LOGS": "-",  # to stdout, which is our log file
-            "RABBITMQ_PID_FILE": str(folder / "node.pid"),
-            "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
-            "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq"),
-            "RABBITMQ_CONFIG_FILES": str(folder / "conf.d"),
-            "RABBITMQ_ADVANCED_CONFIG_FILE": str(folder / "advanced.config"),
-            "RABBITMQ_CONF_ENV_FILE": str(folder / "no-env.conf"),  # not the system's
-            "RABBITMQ_SCHEDULER_BUSY_WAIT_THRESHOLD": "none",  # idle schedulers sleep: the cores are shared
-            "RABBITMQ_CTL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
-            "detached": "1",  # the script becomes the node, instead of staying in between and answering signals itself
-        }
-    )
+    return (inherited | home) | {
+        "PATH": installation.search_path,
+        "HOME": str(folder),  # the cookie's place
+        "LC_ALL": "C",  # file names are bytes: management breaks on letters beyond Latin-1
+        "ERL_EPMD_ADDRESS": LOOPBACK,
+        "ERL_EPMD_PORT": str(ports.epmd),
+        "ERL_CRASH_DUMP_SECONDS": "0",  # no dump of a hundred megabytes, and a quick end
+        "RABBITMQ_NODENAME": identity.node,
+        "RABBITMQ_NODE_IP_ADDRESS": LOOPBACK,
+        "RABBITMQ_NODE_PORT": str(ports.amqp),
+        "RABBITMQ_DIST_PORT": str(ports.dist),
+        "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
+        "RABBITMQ_LOG_BASE": str(folder / "log"),
+        "RABBITMQ_LOGS": "-",  # to stdout, which is our log file
+        "RABBITMQ_PID_FILE": str(folder / "node.pid"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
+        "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq"),
+        "RABBITMQ_CONFIG_FILES": str(folder / "conf.d"),
+        "RABBITMQ_ADVANCED_CONFIG_FILE": str(folder / "advanced.config"),
+        "RABBITMQ_CONF_ENV_FILE": str(folder / "no-env.conf"),  # not the system's
+        "RABBITMQ_SCHEDULER_BUSY_WAIT_THRESHOLD": "none",  # idle schedulers sleep: the cores are shared
+        "RABBITMQ_CTL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+        "detached": "1",  # the script becomes the node, instead of staying in between and answering signals itself
+    }
 
 
 def _await_epmd(mapper: OurProcess, port: int) -> None:

@@ -100,9 +100,9 @@ def replay(
     finite(**{"--speed": speed, "--idle-limit": idle_limit, "--gap": gap})
     with failures(CANNOT):
         script = playable(small_transcript() if file is None else file, prefix)
-        if keep_history is not None and not keep_history.absolute().parent.is_dir():
-            raise ChatError(f"--keep-history {keep_history}: there is no folder {keep_history.absolute().parent}")
         if keep_history is not None:
+            if not keep_history.absolute().parent.is_dir():
+                raise ChatError(f"--keep-history {keep_history}: there is no folder {keep_history.absolute().parent}")
             keep_history.open("a").close()  # OSError now, and not when all is played
         node = _broker(broker)
         private = isinstance(node, LocalBroker) and not node.detached

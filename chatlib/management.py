@@ -16,11 +16,10 @@ import httpx
 from chatlib.errors import ChatError, ManagementError, ManagementUnreachable
 from chatlib.names import unescape, user_of_queue
 from chatlib.topology import GROUPS
-from chatlib.urls import masked
+from chatlib.urls import MANAGEMENT, masked
 
 __all__ = ["Management"]
 
-DEFAULT_PORTS: Final = {"amqp": 15672, "amqps": 15671, "https": 443}  # where a URL names none; http: as amqp
 MEANINGS: Final = {
     401: "wrong user or password",
     403: "the user lacks a management tag (administrator, monitoring, management)",
@@ -48,11 +47,11 @@ class Management:
         moved: Callable[[], str] | None = None,
     ) -> None:
         parts = urlsplit(url)
-        is_amqp = parts.scheme.startswith("amqp")
+        is_amqp = parts.scheme in MANAGEMENT
         account = parts if parts.username or login is None else urlsplit(login)
         host = parts.hostname or "localhost"
-        scheme = "https" if parts.scheme in ("https", "amqps") else "http"
-        port = DEFAULT_PORTS.get(parts.scheme, 15672) if is_amqp or parts.port is None else parts.port
+        scheme, usual = ("https", 443) if parts.scheme == "https" else MANAGEMENT.get(parts.scheme, MANAGEMENT["amqp"])
+        port = usual if is_amqp or parts.port is None else parts.port
         path = "" if is_amqp else parts.path.rstrip("/")  # of a proxy, or RabbitMQ's management.path_prefix
         self.vhost = vhost or (unquote(account.path[1:]) or "/" if account.scheme.startswith("amqp") else "/")
         self.url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{path}"

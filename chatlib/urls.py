@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
-__all__ = ["masked"]
+__all__ = ["MANAGEMENT", "masked"]
+
+MANAGEMENT: Final = {"amqp": ("http", 15672), "amqps": ("https", 15671)}
+"""Where a broker's management API is, by the scheme of its address: RabbitMQ's defaults."""
 
 
 def masked(url: str) -> str:

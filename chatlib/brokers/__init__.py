@@ -28,6 +28,7 @@ __all__ = [
     "LocalCluster",
     "Ports",
     "RemoteBroker",
+    "broker_at",
     "broker_of_environment",
     "default_broker",
     "find_installation",
@@ -41,16 +42,20 @@ MANAGEMENT_VARIABLE = "CHATLIB_MANAGEMENT_URL"
 
 
 def broker_of_environment() -> RemoteBroker | None:
-    """Return the broker at $CHATLIB_BROKER_URL; None if it is not set.
+    """Return the broker at $CHATLIB_BROKER_URL, its management API at $CHATLIB_MANAGEMENT_URL if that is set; None without the first.
 
-    Its management API is at $CHATLIB_MANAGEMENT_URL; else where `chatlib broker start` put it, if that is the broker; else at the usual
-    port. Raises InvalidUrl for what is no broker's address.
+    Raises InvalidUrl for what is no broker's address.
     """
     url = os.environ.get(URL_VARIABLE)
-    if not url:
-        return None
-    given = os.environ.get(MANAGEMENT_VARIABLE) or next((ours.management_url for ours in running_brokers() if ours.url == url), None)
-    return RemoteBroker(url, given)
+    return broker_at(url, os.environ.get(MANAGEMENT_VARIABLE)) if url else None
+
+
+def broker_at(url: str, management_url: str | None = None) -> RemoteBroker:
+    """Return the broker at `url`. Its management API is at `management_url`; else where `chatlib broker start` put it, if that is the
+    broker; else at the usual port. Raises InvalidUrl.
+    """
+    ours = () if management_url else running_brokers()
+    return RemoteBroker(url, management_url or next((each.management_url for each in ours if each.url == url), None))
 
 
 def default_broker() -> Broker:

@@ -9,11 +9,10 @@ from urllib.parse import urlsplit
 from chatlib.brokers.base import BrokerState
 from chatlib.brokers.readiness import await_ready
 from chatlib.errors import BrokerNotOurs, BrokerUnavailable, InvalidUrl
-from chatlib.urls import masked
+from chatlib.urls import MANAGEMENT, masked
 
 __all__ = ["RemoteBroker"]
 
-MANAGEMENT_PORTS = {"amqp": ("http", 15672), "amqps": ("https", 15671)}  # RabbitMQ's defaults
 LOOK = 2.0  # seconds that `is_running` and `state` wait for an answer
 
 
@@ -30,9 +29,9 @@ class RemoteBroker:
             host, _ = parts.hostname, parts.port
         except ValueError as error:
             raise InvalidUrl(f"not a broker's address ({error}): amqp://user:password@host:5672/vhost is one") from None
-        if parts.scheme not in MANAGEMENT_PORTS or not host:
+        if parts.scheme not in MANAGEMENT or not host:
             raise InvalidUrl(f"not a broker's address: {masked(url)!r}; amqp://user:password@host:5672/vhost is one")
-        scheme, port = MANAGEMENT_PORTS[parts.scheme]
+        scheme, port = MANAGEMENT[parts.scheme]
         self._host = f"[{host}]" if ":" in host else host
         self._url = url
         self._management_url = (management_url or f"{scheme}://{self._host}:{port}").rstrip("/")

@@ -129,9 +129,9 @@ def replay(
 
 
 def _broker(url: str | None) -> Broker:
-    from chatlib.brokers import RemoteBroker, default_broker
+    from chatlib.brokers import broker_at, default_broker
 
-    return default_broker() if url is None else RemoteBroker(url)
+    return default_broker() if url is None else broker_at(url)
 
 
 def _bar() -> Bar:

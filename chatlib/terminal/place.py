@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from chatlib.brokers import Broker, LocalBroker, RemoteBroker, default_broker, running_brokers
+from chatlib.brokers import Broker, LocalBroker, RemoteBroker, broker_at, default_broker
 from chatlib.brokers.base import BrokerState
 from chatlib.errors import BrokerNotInstalled, BrokerStartFailed
 
@@ -25,25 +25,19 @@ def find_broker(url: str | None, tell: Callable[[str], None], *, management: str
     Raises InvalidUrl, BrokerStartFailed, BrokerNotInstalled, BrokerUnavailable.
     """
     if url is not None:
-        return _given(url, management)
+        return broker_at(url, management)
     try:
         broker = default_broker()
     except BrokerNotInstalled as error:
         raise BrokerNotInstalled(f"{error}\nOr say which broker to use: --broker amqp://user:password@host:5672/") from None
     if isinstance(broker, RemoteBroker):
-        return RemoteBroker(broker.url, management) if management else broker
+        return broker_at(broker.url, management) if management else broker
     if isinstance(broker, LocalBroker):
         return _shared(broker, tell)
     raise BrokerNotInstalled(
         "no broker runs that other terminals would find, and no RabbitMQ is installed here to start one; but there is Docker:\n"
         "`docker compose up -d --wait broker` starts one, then export CHATLIB_BROKER_URL=amqp://chatlib:chatlib@127.0.0.1:5672/"
     )
-
-
-def _given(url: str, management: str | None) -> HasUrl:
-    given = RemoteBroker(url, management)
-    # One of ours by its address: then it is known where its management API is.
-    return given if management else next((broker for broker in running_brokers() if broker.url == url), given)
 
 
 def _shared(broker: LocalBroker, tell: Callable[[str], None]) -> LocalBroker:

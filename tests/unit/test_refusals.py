@@ -115,3 +115,11 @@ def test_a_probe_that_is_refused_is_nobodys_message_and_another_channel_is_tried
 def test_without_a_judge_nothing_is_taken(stand: Stand) -> None:
     stand.held.judge = None
     assert not stand.held.takes(message("1")) and not stand.held.holds(message("1"))
+
+
+def test_of_nobodys_messages_only_those_that_are_not_written_again_are_swallowed(stand: Stand) -> None:
+    """Whoever waits for the outcome of a mark hears that it was refused, and writes another one."""
+    assert stand.held.takes(message("probe", silent=True, once=True))
+    assert not stand.held.takes(message("mark", silent=True))
+    stand.time_passes()
+    assert stand.again == 1 and stand.asked == [] and len(stand.held) == 0

@@ -22,6 +22,11 @@ from chatlib.waiting import until
 __all__ = ["OurProcess"]
 
 CLOCK_TOLERANCE = 5.0  # seconds; a creation time moves a little when the system clock is set (Linux counts from boot)
+EXEC_PATIENCE = 1.0
+"""Seconds. In the middle of an exec, and a node's start is several, Linux shows a process without a command line: 0.7 % of a
+million looks at a shell that did nothing else (measured)."""
+
+GONE = frozenset({psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD})
 
 # Children that are to outlive us: kept, since a Popen that is collected while its process runs warns.
 _outliving: list[subprocess.Popen[bytes]] = []
@@ -136,10 +141,10 @@ class OurProcess:
     def _theirs(self) -> psutil.Process | None:
         try:
             process = psutil.Process(self.pid)
-            if process.status() in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}:
+            if process.status() in GONE:
                 return None
             if abs(process.create_time() - self.created) > CLOCK_TOLERANCE:
                 return None
-            return process if any(self.tag in part for part in process.cmdline()) else None
+            return process if any(self.tag in part for part in until(process.cmdline, EXEC_PATIENCE)) else None
         except psutil.Error:  # gone meanwhile, or another user's: not ours
             return None

@@ -30,7 +30,11 @@ command_of() {
   if [ -r "/proc/$1/cmdline" ]; then tr '\0' ' ' < "/proc/$1/cmdline"; else ps -ww -p "$1" -o args=; fi 2>/dev/null
 }
 for pid in $pids; do
-  case $(command_of "$pid") in *"$tag"*) kill -s KILL -- "-$pid" ;; esac
+  tries=0  # in the middle of an exec a process shows no command line (and none when it is gone)
+  while command=$(command_of "$pid"); [ -z "$command" ] && kill -s 0 "$pid" 2>/dev/null && [ $tries -lt 20 ]; do
+    sleep 0.05; tries=$((tries + 1))
+  done
+  case $command in *"$tag"*) kill -s KILL -- "-$pid" ;; esac
 done
 if [ -n "$folder" ]; then
   tries=0

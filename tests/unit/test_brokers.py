@@ -21,6 +21,7 @@ from chatlib.brokers import BrokerState, LocalBroker, Ports, RemoteBroker, defau
 from chatlib.brokers.identity import load_or_create
 from chatlib.brokers.ports import choose_ports, require_free
 from chatlib.brokers.process import OurProcess
+from chatlib.brokers.reaper import Reaper
 from chatlib.errors import BrokerNotInstalled, BrokerNotOurs, BrokerStartFailed, BrokerUnavailable, ChatError, InvalidName
 from tests.support import process_runs, wait_until
 
@@ -240,6 +241,37 @@ class TestOurProcess:
         finally:
             os.killpg(child.pid, signal.SIGKILL)
             child.wait()
+
+
+    def test_one_in_the_middle_of_an_exec_is_alive(self, tmp_path: Path) -> None:
+        """A shell that becomes a shell, again and again: without patience some 30 of these looks found no command line."""
+        again = tmp_path / "again"
+        again.write_text('exec /bin/sh "$0" "$1"')
+        child = subprocess.Popen(["/bin/sh", str(again), "tag-0123"])
+        try:
+            found = OurProcess(child.pid, psutil.Process(child.pid).create_time(), "tag-0123")
+            for _ in range(5000):
+                assert found.alive
+        finally:
+            child.kill()
+            child.wait()
+        assert not found.alive
+
+    def test_its_reaper_ends_one_in_the_middle_of_an_exec(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        seen = tmp_path / "seen"
+        fake = tmp_path / "tr"  # the reaper reads a command line through it
+        fake.write_text(f"""#!/bin/sh\n[ -e {seen} ] || {{ : > {seen}; exit 0; }}\nPATH=${{PATH#*:}} exec tr "$@"\n""")
+        fake.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        child = subprocess.Popen(["/bin/sh", "-c", "read -r _", "tag-0123"], stdin=subprocess.PIPE, start_new_session=True)
+        reaper = Reaper("tag-0123", None, tmp_path / "record")
+        try:
+            reaper.watch(child.pid)
+            reaper.disown()  # what the death of the owner does
+            assert child.wait(10) == -signal.SIGKILL and seen.exists()
+        finally:
+            child.kill()
+            child.communicate()
 
 
 class TestRegistry:

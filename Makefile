@@ -17,6 +17,7 @@ setup: ## install everything that lab and test need (venv, packages, RabbitMQ, b
 	@scripts/setup.sh test
 
 lab: ## set up, start a private broker and JupyterLab: PORT=8899 TOKEN=secret choose where and how
+	@case "$$PORT" in *[!0-9]*) echo "PORT=$$PORT is no port: make lab PORT=8899" >&2; exit 2 ;; esac
 	@scripts/setup.sh lab
 	@$(PY) scripts/lab.py
 

@@ -263,6 +263,7 @@ class Chat:
         """Stop receiving, let handlers finish and flush, for at most `timeout` seconds, close. Idempotent; wins over a recovery.
 
         What has no outcome by then is kept in the `data_dir` for the next connect; without one it is lost, and a warning says so.
+        A handler that is still at work by then comes too late to ack: its message comes again.
         """
         if os.getpid() != self._pid:
             return  # a forked child: nothing of this is its own

@@ -3,9 +3,12 @@
 They are quorum queues that dead-letter at least once. A classic queue forgets an expired message before the next queue has it
 on disk, so SIGKILL of the broker in that moment loses it: 165 to 892 of 1,000 in 7 of 9 tries (measured, RabbitMQ 3.10.8).
 A young quorum queue is no safe place either (`topology.SETTLING`). So the original of what is put into one stays with the
-broker, unacked, until the queue has settled; if the link is lost before that, everything is put into another set of queues.
-Nothing is ever deleted, since others may use the first set. That a set has settled is said by an exchange, its mark: whoever
-comes later relies on it at once.
+broker, unacked, until the queue has settled; if the link is lost before that, everything is put into another set of queues,
+and after the last set into the first one again. Nothing is ever deleted, since others may use the first set. That a set has
+settled is said by an exchange, its mark: whoever comes later relies on it at once.
+
+What no set takes is refused, and its original becomes a dead letter; but never while a copy may still be in one of them, since
+it would come back from there: then the original stays with the broker until some set is reliable.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ __all__ = ["Delays"]
 
 _log = logging.getLogger("chatlib.delays")
 
-SETS: Final = 4  #: sets of queues that are tried; more than one only after SIGKILL of a broker in its first seconds
+SETS: Final = 4  #: sets of queues; more than one is used only after SIGKILL of a broker in its first seconds
 PATIENCE: Final = 5.0
 """Seconds for new queues to confirm what was put into them; one that a SIGKILL has damaged refuses it after 65 s only (measured)."""
 
@@ -38,8 +41,14 @@ class _Copy:
     outgoing: Outgoing
     on_kept: Callable[[], None]
     on_refused: Callable[[str], None]
+    first: int  # the turn when it came
+    loose: int = 0  # times it was published and not definitely refused: from there it may come back
     confirmed: bool = False  # in the set in use
     told: bool = False  # its own on_outcome was called
+
+    def hopeless(self, turn: int) -> bool:
+        """Whether every set has refused it, before `turn`."""
+        return turn - self.first >= SETS and not self.loose
 
 
 class Delays:
@@ -50,7 +59,7 @@ class Delays:
         self._steps = tuple(steps)
         self._changed = threading.Condition()
         self._copies: dict[_Copy, None] = {}  # not told yet, in order
-        self._number = 0  # of the set in use
+        self._turn = 0  # grows with every change to another set
         self._usable = False  # its queues are there
         self._settled = False  # and may be relied on
         self._making = False  # a thread is at it
@@ -66,13 +75,18 @@ class Delays:
         Its exchange does not count; its on_outcome is called when the broker first has it. Later, on a thread of chatlib, one of:
         `on_kept()`, it is safe now; `on_refused(why)`, there is no place to wait.
         """
-        copy = _Copy(milliseconds, outgoing, on_kept, on_refused)
         with self._changed:
+            copy = _Copy(milliseconds, outgoing, on_kept, on_refused, self._turn)
             self._copies[copy] = None
             if self._usable:
                 self._publish(copy)
             else:
                 self._begin()
+
+    @property
+    def number(self) -> int:
+        """Of the set in use."""
+        return self._turn % SETS
 
     def flush(self, timeout: float) -> bool:
         """Wait until every copy is safe; False if that took longer than `timeout` seconds."""
@@ -87,18 +101,19 @@ class Delays:
             threading.Thread(target=self._make, name="chatlib delays", daemon=True).start()
 
     def _publish(self, copy: _Copy) -> None:
-        number = self._number
+        turn = self._turn
 
         def outcome(_: Outgoing, result: str, why: str) -> None:
-            self._on_outcome(copy, number, result, why)
+            self._on_outcome(copy, turn, result, why)
 
+        copy.loose += 1
         # once: sent again to a queue that the loss has damaged, it would hold up everything behind it for a minute (seen)
-        self._link.publish(replace(copy.outgoing, exchange=retry_queue(copy.milliseconds, number), on_outcome=outcome, once=True))
+        self._link.publish(replace(copy.outgoing, exchange=retry_queue(copy.milliseconds, self.number), on_outcome=outcome, once=True))
 
-    def _move_on(self) -> None:
+    def _move_on(self, why: str) -> None:
         """To the next set of queues, with all that is not safe yet."""
-        _log.warning("the retry queues of set %d cannot be relied on: going on with the next set", self._number)
-        self._number += 1
+        _log.warning("the retry queues of set %d cannot be relied on (%s): going on with the next set", self.number, why)
+        self._turn += 1
         self._usable = self._settled = False
         for copy in self._copies:
             copy.confirmed = False
@@ -106,29 +121,28 @@ class Delays:
 
     # ---- on the I/O thread -----------------------------------------------------------------------------------------------
 
-    def _on_outcome(self, copy: _Copy, number: int, result: str, why: str) -> None:
+    def _on_outcome(self, copy: _Copy, turn: int, result: str, why: str) -> None:
         if result == CONFIRMED and not copy.told:
             copy.told = True
             copy.outgoing.on_outcome(copy.outgoing, result, why)
         with self._changed:
-            if number != self._number or copy not in self._copies:
+            if result not in (CONFIRMED, LOST):
+                copy.loose -= 1
+            if turn != self._turn or copy not in self._copies:
                 return  # it was put into another set meanwhile
             if result == LOST:  # `_make` publishes all again, here if the set has settled, else in the next; its queues may be gone
                 copy.confirmed = self._usable = self._settled = False
                 self._begin()
                 return
-            if result != CONFIRMED and number + 1 < SETS:  # they have no limit: who refuses is damaged, or deleted
-                self._move_on()
+            if result != CONFIRMED:  # they have no limit: who refuses is damaged, or deleted
+                self._move_on(why)
                 return
-            copy.confirmed = result == CONFIRMED
-            if copy.confirmed and not self._settled:
+            copy.confirmed = True
+            if not self._settled:
                 self._changed.notify_all()
                 return
             self._take([copy])
-        if result == CONFIRMED:
-            copy.on_kept()
-        else:
-            copy.on_refused(why)
+        copy.on_kept()
 
     def _take(self, copies: Sequence[_Copy]) -> None:
         for copy in copies:
@@ -140,20 +154,27 @@ class Delays:
     def _make(self) -> None:
         """Make the queues, and wait until they may be relied on."""
         while True:
+            self._refuse_hopeless()
             reconnects = self._link.reconnects
+            turn = self._turn
             try:
                 settled = self._find_settled()
-                number = self._number
+                turn, number = self._turn, self.number
                 self._link.queues.make([declaration for step in self._steps for declaration in of_retry(step, number)])  # twice is once
-            except (ChatClosed, AccessRefused) as exc:
-                self._refuse(str(exc))
-                return
             except BrokerUnavailable:
                 continue  # it has waited for the broker already
-            except ChatError as exc:
-                self._refuse(str(exc))
+            except (ChatClosed, AccessRefused) as exc:
+                self._end(str(exc))
                 return
+            except ChatError as exc:  # somebody has one of that name that is different, or deletes it meanwhile
+                self._leave(turn, str(exc))
+                continue
             with self._changed:
+                if not self._copies:  # all were refused
+                    self._making = False
+                    return
+                if turn != self._turn:  # what was put into the last set was refused meanwhile
+                    continue
                 self._usable, self._settled = True, settled
                 first = list(self._copies)
                 for copy in first:
@@ -164,22 +185,33 @@ class Delays:
             if self._settles(reconnects, first):
                 self._rely_on(self._mark(number))
                 return
-            with self._changed:
-                if self._number + 1 >= SETS or self._link.state is LinkState.CLOSED:
-                    break
-                if number == self._number:
-                    self._move_on()
-        self._refuse("the broker keeps no new retry queues")
+            if self._link.state is LinkState.CLOSED:
+                self._end("this chat is closed")
+                return
+            self._leave(turn, "it did not take all, or the connection was lost")
+
+    def _leave(self, turn: int, why: str) -> None:
+        """The set of this turn cannot be relied on."""
+        with self._changed:
+            if turn == self._turn:
+                self._move_on(why)
+        self._refuse_hopeless()
+        if self.number == 0:  # once around: not at once again
+            self._link.stays_up(PATIENCE, self._link.reconnects)
 
     def _mark(self, number: int) -> Exchange:
         return mark_of_retries(number, self._steps[-1])
 
     def _find_settled(self) -> bool:
-        """Whether there is a set, this one or a later one, that may be relied on; it is the one in use then."""
-        for number in range(self._number, SETS):
-            if self._link.queues.has_exchange(self._mark(number).name):
-                self._number = number
-                return True
+        """Whether there is a set, this one or a later one, that may be relied on; it is the one in use then.
+
+        After the last one no mark counts any more: it speaks of queues that were deleted or damaged since.
+        """
+        for turn in range(self._turn, SETS):
+            if self._link.queues.has_exchange(self._mark(turn).name):
+                with self._changed:
+                    self._turn = max(turn, self._turn)
+                    return self._turn == turn
         return False
 
     def _settles(self, reconnects: int, first: Sequence[_Copy]) -> bool:
@@ -210,10 +242,18 @@ class Delays:
         for copy in safe:
             copy.on_kept()
 
-    def _refuse(self, why: str) -> None:
+    def _end(self, why: str) -> None:
+        """The broker does not let us make them, or the chat is closed."""
         with self._changed:
             self._making = self._usable = False
-            refused = list(self._copies)
+        self._refuse(why, lambda _: True)
+
+    def _refuse_hopeless(self) -> None:
+        self._refuse("the broker keeps no new retry queues", lambda copy: copy.hopeless(self._turn))
+
+    def _refuse(self, why: str, which: Callable[[_Copy], bool]) -> None:
+        with self._changed:
+            refused = [copy for copy in self._copies if which(copy)]
             self._take(refused)
         for copy in refused:
             copy.on_refused(why)

@@ -37,6 +37,14 @@ KEPT_LOG = 5_000_000  # bytes; a longer log is set aside (one generation) at the
 TICK_TIME = 10  # seconds
 SUSPECT = 1000  # milliseconds between two looks of the quorum queues' failure detector (RabbitMQ's default: 5000)
 LARGEST_WAL = 64_000_000  # bytes of a node's memory for the quorum queues' log (RabbitMQ's default: 512 MiB), for each of several nodes
+FLAGS = (
+    "classic_mirrored_queue_version,implicit_default_bindings,maintenance_mode_status,quorum_queue,stream_queue,user_limits,"
+    "virtual_host_metadata"
+)
+"""The feature flags of RabbitMQ 3.10 itself, for the nodes of a cluster; without the two of its management plugin. A node that serves again
+after a pause asks the others to take over its flags; one that is starting knows none of a plugin yet, fails at it, and the node
+that asked never serves again ("incompatible_feature_flags": on a busy machine both times that two of three nodes were started at
+once, on a quiet one 0 of 10; without the two flags 0 of 14 on a busy one). Later releases have `rabbit_ff_controller` for it."""
 INHERITED = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR", "TZ", "CONDA_PREFIX")
 
 
@@ -140,8 +148,10 @@ def environment(identity: Identity, installation: Installation) -> dict[str, str
     """Return the whole environment of the node: little is inherited, since RabbitMQ reads even CONFIG_FILE or NODENAME."""
     folder, ports, scripts = identity.node_folder, identity.ports, scripts_dir(identity)
     inherited = {key: os.environ[key] for key in INHERITED if key in os.environ}
-    home = {} if scripts is None else {"RABBITMQ_SCRIPTS_DIR": str(scripts)}
-    return (inherited | home) | {
+    own = {} if scripts is None else {"RABBITMQ_SCRIPTS_DIR": str(scripts)}
+    if identity.peers and installation.version.startswith("3.10."):
+        own["RABBITMQ_FEATURE_FLAGS"] = FLAGS
+    return (inherited | own) | {
         "PATH": installation.search_path,
         "HOME": str(folder),  # the cookie's place
         "LC_ALL": "C",  # file names are bytes: management breaks on letters beyond Latin-1

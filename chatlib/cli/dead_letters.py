@@ -136,8 +136,8 @@ def _chat(url: str | None) -> Iterator[Chat]:
         running = {broker.name: broker for broker in running_brokers()}
         if not running:
             raise BrokerUnavailable(
-                "no broker is known here: say which by --broker amqp://user:password@host:5672/ or $CHATLIB_BROKER_URL, "
-                "or start yours with `chatlib broker start`"
+                "no broker runs here: start yours with `chatlib broker start`, or say which by --broker amqp://user:password@host:5672/ "
+                "or $CHATLIB_BROKER_URL"
             )
         if len(running) > 1 and DEFAULT not in running:
             raise ChatError(

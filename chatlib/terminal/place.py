@@ -52,7 +52,7 @@ def _shared(broker: LocalBroker, tell: Callable[[str], None]) -> LocalBroker:
 
 
 def _start(broker: Broker, tell: Callable[[str], None]) -> None:
-    tell("no broker runs yet: starting one that stays, for all terminals of yours (some seconds) ...")
+    tell("no broker runs: starting one that stays, for all terminals of yours (some seconds) ...")
     try:
         broker.start()
     except BrokerStartFailed:

@@ -11,6 +11,8 @@ import pytest
 import chatlib
 from chatlib import Chat, ReceivedMessage, RetryPolicy, Settings
 from chatlib.brokers import LocalBroker
+from chatlib.delays import SETS
+from chatlib.errors import NoAnswer
 from chatlib.events import DEAD, RETRIED, Event
 from chatlib.names import inbox_queue, retry_queue
 from tests.support import wait_until
@@ -255,7 +257,7 @@ def test_retry_queues_and_exchanges_that_somebody_deleted_come_back_and_nothing_
         wait_until(lambda: chat._delays._settled, 30, "the queues have settled")
         with raw(broker.url) as stranger:
             for step in chat._delays._steps:
-                stranger.channel.exchange_delete(retry_queue(step, chat._delays._number))
+                stranger.channel.exchange_delete(retry_queue(step, chat._delays.number))
         ann.send(bob.address, "after")
         wait_until(lambda: ("after", 2) in got, 60, "the retry after that")
         assert chat.flush(20)
@@ -264,3 +266,37 @@ def test_retry_queues_and_exchanges_that_somebody_deleted_come_back_and_nothing_
         ann.send(bob.address, "later")
         wait_until(lambda: ("later", 2) in got, 30, "one more")
         assert 1 <= lost <= 3 and chat.reconnects == lost, "the deletion was felt, and not again and again"
+
+
+@pytest.mark.timeout(240)
+def test_somebody_deletes_the_exchanges_of_retries_again_and_again(vhost: str, unique: Unique) -> None:
+    """No set of retry queues can be relied on for 8 seconds, and no message ends both handled and dead, or nowhere."""
+    with chatlib.connect(vhost, settings=QUICK) as chat:
+        ann, bob = chat.user(unique("ann")), chat.user(unique("bob"))
+        handled: list[str] = []
+
+        def at_the_second_time(message: ReceivedMessage) -> None:
+            if message.attempt == 1:
+                raise RuntimeError("not yet")
+            handled.append(message.message_id)
+
+        bob.on_message(at_the_second_time)
+        sent, pace = [], threading.Event()
+        with raw(vhost) as stranger:
+            for _ in range(25):
+                sent += [ann.send(bob.address, "fails once") for _ in range(10)]
+                pace.wait(0.3)
+                for number in range(SETS):
+                    for step in chat._delays._steps:
+                        stranger.channel.exchange_delete(retry_queue(step, number))
+        assert chat.reconnects > 0 and chat._delays._turn > 0, "the deletions were felt"
+        ids = {message.message_id for message in sent}
+
+        def dead() -> set[str]:
+            try:
+                return {letter.message_id for letter in chat.dead_letters} & ids
+            except NoAnswer as lost:
+                raise AssertionError("the last deletion was felt just now") from lost
+
+        wait_until(lambda: not chat._delays.pending and {*handled} | dead() == ids, 120, "each is handled or dead")
+        assert len(handled) == len({*handled}) and not {*handled} & dead()

@@ -10,15 +10,16 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import psutil
 import pytest
 
 from chatlib import brokers
-from chatlib.brokers import BrokerState, LocalBroker, Ports, RemoteBroker, default_broker, diagnosis, installation, masked, registry
+from chatlib.brokers import BrokerState, LocalBroker, Ports, RemoteBroker, default_broker, diagnosis, installation, masked, node, registry
 from chatlib.brokers.identity import load_or_create
+from chatlib.brokers.installation import Installation
 from chatlib.brokers.ports import choose_ports, require_free
 from chatlib.brokers.process import OurProcess
 from chatlib.brokers.reaper import Reaper
@@ -97,6 +98,15 @@ class TestIdentity:
         assert (second.node, second.password, second.ports.dist) == (first.node, first.password, first.ports.dist)
         assert (second.ports.amqp, second.config) == (25_003, ("a = 1",))
         assert load_or_create(tmp_path) == second
+
+    def test_nodes_of_a_cluster_leave_out_the_feature_flags_of_a_plugin_where_one_would_not_serve_again(self, tmp_path: Path) -> None:
+        alone = load_or_create(tmp_path / "b")
+        member = replace(alone, peers=(alone.node, "another@localhost"))
+        old = Installation(Path("/r/sbin/rabbitmq-server"), Path("/e/erl"), Path("/e/epmd"), "3.10.8", "25.2.3")
+        given = node.environment(member, old)["RABBITMQ_FEATURE_FLAGS"].split(",")
+        assert "quorum_queue" in given and "stream_queue" in given and "drop_unroutable_metric" not in given
+        for identity, found in ((alone, old), (member, replace(old, version="4.0.5"))):
+            assert "RABBITMQ_FEATURE_FLAGS" not in node.environment(identity, found)
 
     def test_two_processes_agree_on_a_new_folder(self, tmp_path: Path) -> None:
         code = "import sys, pathlib, chatlib.brokers.identity as i; print(i.load_or_create(pathlib.Path(sys.argv[1])).url)"
@@ -241,7 +251,6 @@ class TestOurProcess:
         finally:
             os.killpg(child.pid, signal.SIGKILL)
             child.wait()
-
 
     def test_one_in_the_middle_of_an_exec_is_alive(self, tmp_path: Path) -> None:
         """A shell that becomes a shell, again and again: without patience some 30 of these looks found no command line."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -105,10 +105,11 @@ def test_the_leader_dies_and_then_the_majority(cluster: LocalCluster, unique: Un
         with pytest.raises(BrokerUnavailable):
             cluster.nodes[last].wait_ready(1)
         # 4
-        for fault in reversed(talk.faults):
-            threading.Thread(target=fault.heal).start()  # the one that died first waits for the one that died last
-        talk.goes_on("after the majority has come back")
-        wait_until(lambda: all(fault.ended for fault in talk.faults), 60, "both are back")
+        with ThreadPoolExecutor() as pool:  # both at once: the one that died first waits for the one that died last
+            healing = [pool.submit(fault.heal) for fault in talk.faults]
+            talk.goes_on("after the majority has come back")
+            for done in healing:
+                done.result(60)
         verdict = talk.verdict()
         assert verdict.valid, verdict
         assert talk.chat.reconnects >= 2

@@ -173,8 +173,9 @@ class LocalBroker(Startable):
             self._await_start(node)
         except BaseException:
             # also on Ctrl-C: nothing half-started stays behind; but not what another thread has started after this one was killed
-            if self._keeper.starting and self._keeper.node()[0] in (node, None):
-                self._keeper.end_processes()
+            with self._keeper.mutex:
+                if self._keeper.starting and self._keeper.node()[0] in (node, None):
+                    self._keeper.end_processes()
             raise
         self._keeper.mark_ready()
 

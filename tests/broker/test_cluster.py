@@ -205,3 +205,12 @@ def test_a_cluster_that_was_closed_says_so() -> None:
     assert not folder.exists()
     with pytest.raises(BrokerStartFailed, match="make a new LocalCluster"):
         cluster.start()
+
+
+def test_folders_that_can_hold_no_cluster_are_refused_with_a_reason(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    for bad, said in ((file, "cannot be used"), (tmp_path / "a[b", "cannot work in a folder")):
+        with pytest.raises(BrokerStartFailed, match=said):
+            LocalCluster(3, bad).start()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]

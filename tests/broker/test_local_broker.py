@@ -184,6 +184,18 @@ class TestLife:
         node.start()
         node.wait_ready(5)
 
+    def test_a_start_whose_node_was_killed_leaves_the_next_one_alone(self, node: LocalBroker) -> None:
+        node.kill()
+        with ThreadPoolExecutor() as pool:
+            first = pool.submit(node.start)
+            wait_until(lambda: node.state is BrokerState.STARTING, 10, "the first start is under way")
+            node.kill()
+            node.start()
+            with pytest.raises(BrokerStartFailed, match="killed by signal 9"):
+                first.result(30)
+        assert node.state is BrokerState.RUNNING
+        node.wait_ready(10)
+
     def test_a_frozen_broker_lives_and_answers_nothing(self, node: LocalBroker) -> None:
         node.freeze()
         node.freeze()

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import chatlib
+from chatlib.brokers.identity import load_or_create
 from chatlib.cli import app
 from chatlib.doctor import Finding
 from tests.support import ROOT
@@ -190,6 +191,10 @@ def test_a_history_cannot_be_kept_in_a_folder_that_is_not_there(tmp_path: Path) 
     assert "there is no folder" in refused("--keep-history", str(tmp_path / "nowhere" / "run.jsonl"))
 
 
+def test_a_history_that_cannot_be_written_is_told_before_the_replay(tmp_path: Path) -> None:
+    assert "Is a directory" in refused("--keep-history", str(tmp_path))
+
+
 # broker: what is said without any
 
 
@@ -206,6 +211,20 @@ def test_a_broker_that_never_was_is_an_error_that_says_how_to_make_it(command: s
     assert result.exit_code == 1
     assert not result.stdout
     assert result.stderr == "error: there is no broker 'nobody'; make one with: chatlib broker start --name nobody\n"
+
+
+def test_odd_folders_do_not_hide_the_brokers_beside_them(tmp_path: Path) -> None:
+    """A damaged one is listed as that, one that can be none is not listed."""
+    for name, text in (("mine", "nonsense"), ("not a name", "{}")):
+        folder = tmp_path / "state" / "chatlib" / "brokers" / name
+        folder.mkdir(parents=True)
+        (folder / "broker.json").write_text(text)
+    (tmp_path / "state" / "chatlib" / "brokers" / "empty").mkdir()
+    load_or_create(tmp_path / "state" / "chatlib" / "brokers" / "good")
+    found = json.loads(run("broker", "list", "--json").stdout)
+    assert [(each["name"], each["state"]) for each in found] == [("good", "stopped"), ("mine", "damaged")]
+    shown = run("broker", "list")
+    assert shown.exit_code == 0 and "good" in shown.stdout and "damaged" in shown.stdout
 
 
 def test_asking_for_a_broker_makes_none(tmp_path: Path) -> None:

@@ -47,10 +47,11 @@ class History:
         """The messages, oldest first; ends with what was there at the call.
 
         last: only that many. since: only those sent at or after this moment (aware datetime or Unix seconds).
-        Raises ChatError if no history is kept, BrokerUnavailable, ValueError for what is no moment, a naive datetime or last < 0.
+        Raises ChatError if no history is kept, BrokerUnavailable, ValueError for what is no moment, a naive datetime or no such `last`.
         """
-        if last is not None and last < 0:
-            raise ValueError(f"last counts messages, so it is at least 0, got {last}")
+        wanted: object = last  # whatever was given
+        if wanted is not None and (not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 0):
+            raise ValueError(f"last counts messages: a whole number, at least 0, got {last!r}")
         moment = _moment(since)
         if last is None:
             begins = moment is None or moment.timestamp() < 0  # AMQP knows no time before 1970, and there was no chat

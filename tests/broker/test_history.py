@@ -79,8 +79,9 @@ def test_the_moment_is_a_moment(chat: Chat, team: ChatGroup) -> None:
     assert words(team.history(last=3)) == []
     with pytest.raises(ValueError, match="aware"):
         team.history(since=datetime(2026, 1, 1))  # noqa: DTZ001  that is the point
-    with pytest.raises(ValueError, match="at least 0"):
-        team.history(last=-1)
+    for last in (-1, 1.5, "1", True):
+        with pytest.raises(ValueError, match="a whole number, at least 0"):
+            team.history(last=last)  # type: ignore[arg-type]
 
 
 def test_a_moment_before_all_time_is_the_beginning_and_hurts_nobody(chat: Chat, team: ChatGroup, unique: Unique) -> None:

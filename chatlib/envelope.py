@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["CONFIRMED", "LOST", "REJECTED", "RETURNED", "Delivery", "Outgoing", "delivery"]
+__all__ = ["CONFIRMED", "LOST", "REFUSED", "REJECTED", "RETURNED", "Delivery", "Outgoing", "delivery"]
 
 CONFIRMED = "confirmed"
 RETURNED = "returned"
-REJECTED = "rejected"
+REJECTED = "rejected"  #: nack: a queue did not take it
+REFUSED = "refused"  #: this user may not write there, at no attempt
 LOST = "lost"  #: the connection broke before a confirm; only told of what is not sent again (`Outgoing.once`)
 
 
@@ -28,7 +29,7 @@ class Outgoing:
     message_id: str
     kind: str
     timestamp: int
-    on_outcome: Callable[[Outgoing, str, str], None]  # (this, CONFIRMED | RETURNED | REJECTED | LOST, why), on the I/O thread
+    on_outcome: Callable[[Outgoing, str, str], None]  # (this, one of the outcomes above, why), on the I/O thread
     headers: dict[str, Any] | None = None
     content_type: str | None = "application/json"
     user: str = ""
@@ -36,7 +37,7 @@ class Outgoing:
     owner: Any = None
     once: bool = False
     silent: bool = False
-    lost: bool = False  # set by the publisher: it waits in line, and must not be written any more
+    settled: bool = False  # set by the publisher: it still stands in line, and must not be written any more
 
 
 @dataclass(slots=True, eq=False)

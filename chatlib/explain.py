@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 from chatlib.errors import AccessRefused, BrokerUnavailable, ChatError, QueueDown, TopologyMismatch, UnknownHost
 from chatlib.urls import masked
 
-__all__ = ["PIKA_NAMES", "explain"]
+__all__ = ["PIKA_NAMES", "explain", "refused_exchange"]
 
 PIKA_NAMES: Final = (
     "AMQPConnectorStackTimeout",
@@ -91,6 +91,12 @@ def explain(exc: BaseException, url: str) -> ChatError:
     error = BrokerUnavailable(f"lost the connection to {where}: {exc!r:.300}")
     error.__cause__ = exc
     return error
+
+
+def refused_exchange(error: ChatError) -> str | None:
+    """The exchange that this user may not write to, where `error` says that and no more."""
+    found = re.search(r" access to exchange '([^']+)' in vhost", str(error)) if isinstance(error, AccessRefused) else None
+    return found and found[1]
 
 
 def _code(exc: BaseException) -> int | None:

@@ -13,7 +13,7 @@ from typing import Any
 from chatlib import events
 from chatlib.dead_letters import ATTEMPT, FAILURES, FIRST_ATTEMPT, FIRST_FAILURE, headers_of_death
 from chatlib.delays import Delays
-from chatlib.envelope import CONFIRMED, RETURNED, Delivery, Outgoing
+from chatlib.envelope import CONFIRMED, REFUSED, RETURNED, Delivery, Outgoing
 from chatlib.errors import ChatClosed, DecodeError, OutboxError
 from chatlib.events import Events
 from chatlib.handled import DONE, Handled
@@ -286,6 +286,9 @@ class Inbox:
         headers = headers_of_death(queue=delivery.queue, attempt=attempt, failures=failures, first_failure=first_failure, now=time.time())
 
         def outcome(_: Outgoing, result: str, why: str) -> None:
+            if result == REFUSED:  # handed out again, it would come back here at once
+                _log.error("message_id=%s stays in %s, nobody here may bury it: %s", delivery.message_id, delivery.queue, why)
+                return
             if result != CONFIRMED:
                 if result == RETURNED:  # the queue of dead letters was deleted: without it this one would go round and round
                     self._link.queues.mend()

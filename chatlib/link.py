@@ -58,6 +58,7 @@ class Link:
         self._io = IOThread(f"{name} I/O", lambda exc: self._lost(BrokerUnavailable(f"the I/O thread failed: {exc!r}")))
         self._recovery = Recovery(self._io, settings, rng or random.Random())
         self._publisher = Publisher(settings.window, hops, self._io.later, lambda: self._pair.reopen_publisher() if self._pair else None)
+        self.on_return, self.on_write_refused = self._publisher.on_return, self._publisher.refuse  # of `PairOwner`: all its business
         guess: QueueType = "quorum" if len(urls) > 1 else "classic"
         self._admin = Admin(guess if settings.queue_type == "auto" else settings.queue_type, guessed=settings.queue_type == "auto")
         self._subscriber = Subscriber(self._io.later)
@@ -232,10 +233,6 @@ class Link:
         """The broker has spoken about a publish."""
         self._publisher.on_confirm(tag, multiple, accepted)
         self._state.tell_waiters()
-
-    def on_return(self, message_id: str, exchange: str, why: str) -> None:
-        """No queue took a message."""
-        self._publisher.on_return(message_id, exchange, why)
 
     def on_cancelled(self, tag: str) -> None:
         """The broker ended a consumer: its queue was deleted or moved. Declare that queue again, with its bindings, and consume."""

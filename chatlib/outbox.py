@@ -17,8 +17,8 @@ from functools import lru_cache
 from typing import Any, Final
 
 from chatlib import events
-from chatlib.envelope import CONFIRMED, REJECTED, Outgoing
-from chatlib.errors import ChatClosed, ChatError, DecodeError, InboxFull, InvalidAddress, OutboxFull, Unroutable
+from chatlib.envelope import CONFIRMED, REFUSED, REJECTED, Outgoing
+from chatlib.errors import AccessRefused, ChatClosed, ChatError, DecodeError, InboxFull, InvalidAddress, OutboxFull, Unroutable
 from chatlib.events import Events
 from chatlib.link import Link, LinkState
 from chatlib.messages import SEND_MESSAGE, SendMessage, check_content, compose, decode, new_message_id
@@ -229,6 +229,9 @@ class Outbox:
         elif result == REJECTED:
             self._refused[sent] = None
             self._workers.submit(lambda: self._reject(sent))  # to say whose inbox is full, the broker has to be asked
+        elif result == REFUSED:
+            error = AccessRefused(f"{sent.message_id} to {sent.to} was not taken: {why}; send it again when that is granted")
+            self._settle(sent, SentState.REJECTED, error)
         else:
             what = f"the group {sent.to} has no members" if sent.to.startswith("#") else f"there is no user {sent.to}"
             advice = "sign up or join first, then send again"

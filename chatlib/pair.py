@@ -10,6 +10,7 @@ from typing import ParamSpec, Protocol
 
 from chatlib.connection import Channel, Connection, IOThread
 from chatlib.errors import BrokerUnavailable, ChatError
+from chatlib.explain import refused_exchange
 from chatlib.settings import Settings
 from chatlib.urls import masked
 
@@ -29,6 +30,9 @@ class PairOwner(Protocol):
 
     def on_publisher(self, channel: Channel) -> None:
         """The new channel for publishing that was asked for."""
+
+    def on_write_refused(self, exchange: str, why: str) -> None:
+        """The broker closed the channel for publishing: this user may not write to `exchange`. Another channel comes by `on_publisher`."""
 
     def on_admin(self, channel: Channel) -> None:
         """A new channel for requests, because the last one was refused something."""
@@ -122,8 +126,14 @@ class Pair:
             )
 
         def closed(error: ChatError) -> None:
-            if "publisher" in self._opening or self.publisher in mine:  # else it is the old one
+            if "publisher" not in self._opening and self.publisher not in mine:
+                return  # it is the old one
+            exchange = refused_exchange(error)
+            if exchange is None or self._opening or self._over:
                 self._lost(error)
+            else:
+                self._owner.on_write_refused(exchange, str(error))
+                self.reopen_publisher()
 
         self._publish.open_channel(opened, closed)
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from chatlib import events
 from chatlib.connection import Channel
-from chatlib.envelope import CONFIRMED, LOST, REJECTED, RETURNED, Outgoing
+from chatlib.envelope import CONFIRMED, LOST, REFUSED, REJECTED, RETURNED, Outgoing
 from chatlib.events import Events
 from chatlib.gate import Gate
 from chatlib.refusals import Refusals
@@ -22,8 +22,8 @@ from chatlib.tags import Confirms
 __all__ = ["Lanes", "Publisher"]
 
 _log = logging.getLogger("chatlib.publisher")
-REFUSED: Final = "the broker refused it (nack)"
-_HOPS = {CONFIRMED: events.CONFIRMED, RETURNED: events.RETURNED, REJECTED: events.NACKED}
+NACK: Final = "the broker refused it (nack)"
+_HOPS = {CONFIRMED: events.CONFIRMED, RETURNED: events.RETURNED, REJECTED: events.NACKED, REFUSED: events.NACKED}
 
 
 SMALL: Final = 3_500
@@ -124,10 +124,18 @@ class Publisher:
         self._line.extendleft(reversed(unconfirmed))
         for outgoing in unconfirmed:
             self._emit(events.UNKNOWN, outgoing, reason)
-        lost = [outgoing for outgoing in self._line.copy() if outgoing.once and not outgoing.lost]
+        lost = [outgoing for outgoing in self._line.copy() if outgoing.once and not outgoing.settled]
         for outgoing in lost:
-            outgoing.lost = True
+            outgoing.settled = True
             self._tell(outgoing, LOST, reason)
+
+    def refuse(self, exchange: str, why: str) -> None:
+        """The broker closed the channel over the first publish to `exchange` on it, and would again: all for it have their outcome."""
+        self.detach(why)
+        refused = [outgoing for outgoing in self._line.copy() if outgoing.exchange == exchange and not outgoing.settled]
+        for outgoing in refused:
+            outgoing.settled = True
+            self._tell(outgoing, REFUSED, why)
 
     def pump(self) -> None:
         """Write as much as the window allows."""
@@ -137,7 +145,7 @@ class Publisher:
         enter, lets, holds = self._lanes.enter, self._gate.lets, self.refusals.holds
         while line and len(in_flight) < self._window and channel.is_open:
             outgoing = line[0]
-            if outgoing.lost:
+            if outgoing.settled:
                 line.popleft()
                 continue
             if not lets(outgoing):
@@ -182,12 +190,12 @@ class Publisher:
             if accepted:
                 self._tell(outgoing, RETURNED if why else CONFIRMED, why)
             elif not self.refusals.takes(outgoing):
-                self._tell(outgoing, REJECTED, REFUSED)
+                self._tell(outgoing, REJECTED, NACK)
         self.pump()
 
     def _on_full(self, refused: list[Outgoing]) -> None:
         for outgoing in refused:
-            self._tell(outgoing, REJECTED, REFUSED)
+            self._tell(outgoing, REJECTED, NACK)
         self.pump()
 
     def _tell(self, outgoing: Outgoing, outcome: str, why: str) -> None:

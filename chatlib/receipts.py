@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from chatlib import events
-from chatlib.envelope import Delivery, Outgoing
+from chatlib.envelope import REFUSED, Delivery, Outgoing
 from chatlib.errors import DecodeError
 from chatlib.events import Events
 from chatlib.link import Link
@@ -67,6 +67,8 @@ class Receipts:
 
     def _on_outcome(self, outgoing: Outgoing, result: str, why: str) -> None:
         """On the I/O thread. That somebody is gone, or that his queue of receipts is full, is no loss."""
+        if result == REFUSED:
+            _log.warning("the receipt for message_id=%s is not sent: %s", outgoing.message_id, why)
         if self._settled:
             self._settled.add(outgoing.message_id)
 

@@ -40,7 +40,7 @@ class SentState(enum.StrEnum):
     PENDING = "pending"  #: accepted; no confirm yet, it is sent again as often as it takes
     CONFIRMED = "confirmed"  #: the broker has it on disk, in every inbox it is for
     RETURNED = "returned"  #: nobody there: no such user, or a group without members
-    REJECTED = "rejected"  #: the broker refused it: an inbox is full
+    REJECTED = "rejected"  #: the broker refused it: an inbox is full, or nobody may write there with this chat's password
 
 
 class SentMessage:
@@ -109,7 +109,7 @@ class SentMessage:
     def wait(self, timeout: float = 30.0) -> SentMessage:
         """Return itself when the broker has the message on disk.
 
-        timeout: seconds. Raises Unroutable (returned), PublishRejected or InboxFull (rejected), and OutcomeUnknown when
+        timeout: seconds. Raises Unroutable (returned), InboxFull or AccessRefused (rejected), and OutcomeUnknown when
         nothing is known in time: the message is then still in the outbox and will be sent again under the same id.
         """
         if not isinstance(timeout, int | float):

@@ -95,7 +95,7 @@ class Own(Line):
     def tick(self) -> Tick:
         """What is known of it now."""
         receipts = {} if self.counting else self.sent.receipts
-        return tick(self.sent.state, receipts, group=self.sent.to.startswith("#"), audience=self.audience)
+        return tick(self.sent.state, receipts, group=self.sent.to.startswith("#"), audience=self.audience, error=self.sent.error)
 
     @property
     def is_failed(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from chatlib.errors import AccessRefused, ChatError
 from chatlib.sent import SentState
 
 __all__ = ["Tick", "tick"]
@@ -22,15 +23,19 @@ class Tick(NamedTuple):
     kind: str
 
 
-def tick(state: SentState, receipts: Mapping[str, str], *, group: bool, audience: int | None = None) -> Tick:
+def tick(
+    state: SentState, receipts: Mapping[str, str], *, group: bool, audience: int | None = None, error: ChatError | None = None
+) -> Tick:
     """The tick of a message to a user or (`group`) to a group.
 
-    receipts: as in `SentMessage.receipts`. audience: how many members it was for, without the sender; None if not known.
+    receipts, error: as those of a `SentMessage`. audience: how many members it was for, without the sender; None if not known.
     One user: · ✓ ✓✓ "✓✓ read". A group of 3: ✓, "✓ 1/3", "✓✓ 3/3", "✓✓ 3/3, 1 read", "✓✓ 3/3 read". The word says what
     the colour says, for those who see no colours. The two ticks come when *all* have it, or when all is not known.
     """
     if state is SentState.RETURNED:
         return Tick(f"{FAILED} nobody in this group" if group else f"{FAILED} no such user", "failed")
+    if isinstance(error, AccessRefused):
+        return Tick(f"{FAILED} not allowed", "failed")
     if state is SentState.REJECTED:
         return Tick(f"{FAILED} an inbox is full" if group else f"{FAILED} the inbox is full", "failed")
     reached, read = len(receipts), sum(status == "read" for status in receipts.values())

@@ -119,6 +119,44 @@ def test_a_user_without_permissions_is_told_which(broker: LocalBroker, unique: U
             client.delete(f"users/{name}").raise_for_status()
 
 
+def test_what_a_user_may_not_write_is_refused_and_holds_nothing_else_up(broker: LocalBroker, vhost: str, unique: Unique) -> None:
+    """1 of 200 messages, written without a pause, those to a group are refused, each with the reason; the others are confirmed, arrive
+    once and in order, and the link was never lost; 2 as soon as it is granted, it works.
+    """
+    name, path = unique("guest"), urlsplit(vhost).path
+    rights = {"configure": ".*", "write": r"^(?!chat\.groups$).*", "read": ".*"}
+    with management(broker) as client, chatlib.connect(vhost) as others:
+        client.put(f"users/{name}", json={"password": "pw", "tags": ""}).raise_for_status()
+        client.put(f"permissions{path}/{name}", json=rights).raise_for_status()
+        bob, got = others.user("bob"), []
+        bob.join("#team")
+        bob.on_message(lambda message: got.append(message.content))
+        try:
+            with chatlib.connect(changed(vhost, user=name, password="pw")) as chat:
+                ann = chat.user("ann")
+                # 1
+                sent = [ann.send("#team" if number % 3 == 0 else "@bob", str(number)) for number in range(200)]
+                wait_until(lambda: all(message.state != "pending" for message in sent), 30, "each has its outcome")
+                for message in sent:
+                    if message.to == "@bob":
+                        assert message.wait(1).state == "confirmed"
+                        continue
+                    with pytest.raises(
+                        AccessRefused, match=rf"{message.message_id} to #team was not taken: .*'{name}' lacks .*chat\.groups"
+                    ):
+                        message.wait(1)
+                    assert message.state == "rejected" and message.error is not None and message.error.definite
+                wait_until(lambda: len(got) >= 133, 20, "the others came")
+                assert got == [str(number) for number in range(200) if number % 3] and chat.reconnects == 0
+                assert chat.flush(5) and chat.unconfirmed == 0
+                # 2
+                client.put(f"permissions{path}/{name}", json=rights | {"write": ".*"}).raise_for_status()
+                ann.send("#team", "now").wait(20)
+                wait_until(lambda: got[-1] == "now", 20, "it came")
+        finally:
+            client.delete(f"users/{name}").raise_for_status()
+
+
 def test_an_unknown_host_is_said_at_once(broker: LocalBroker) -> None:
     refused(changed(broker.url, host="no-such-host.invalid"), UnknownHost, r"unknown host 'no-such-host\.invalid'.*spelling", 6, Settings())
 

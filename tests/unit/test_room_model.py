@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from chatlib.errors import InboxFull, Unroutable
+from chatlib.errors import AccessRefused, InboxFull, Unroutable
 from chatlib.lab.widgets import room_model
 from chatlib.lab.widgets.room_model import RoomModel
 from chatlib.lab.widgets.room_presenter import LONGEST, hue, pane, record, still, words
@@ -304,6 +304,7 @@ def test_after_a_reconnect_all_groups_are_asked_for_again() -> None:
         ("#empty", SentState.RETURNED, Unroutable("x"), {}, "returned: nobody is in #empty", "failed"),
         ("@bob", SentState.REJECTED, InboxFull("x", ("bob",)), {}, "rejected: the inbox of bob is full", "failed"),
         ("#team", SentState.REJECTED, InboxFull("x"), {}, "rejected: the inbox of somebody is full", "failed"),
+        ("#team", SentState.REJECTED, AccessRefused("x"), {}, "rejected: no permission to send this", "failed"),
     ],
 )
 def test_what_became_of_a_message_in_words(

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatlib.errors import ChatError, InvalidAddress, InvalidName
+from chatlib.errors import AccessRefused, ChatError, InvalidAddress, InvalidName
 from chatlib.messages import SendMessage, compose, new_message_id
 from chatlib.names import parse_address
 from chatlib.sent import SentMessage, SentState
@@ -117,6 +117,10 @@ def test_numbers_agree_with_their_nouns() -> None:
 )
 def test_ticks_of_a_message_to_one(state: SentState, receipts: dict[str, str], shown: str, kind: str) -> None:
     assert tick(state, receipts, group=False) == (shown, kind)
+
+
+def test_what_one_may_not_send_is_told_from_a_full_inbox() -> None:
+    assert tick(SentState.REJECTED, {}, group=True, error=AccessRefused("no")) == ("✗ not allowed", "failed")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any, Final
 
+from chatlib.errors import AccessRefused
 from chatlib.lab.widgets.room_state import Conversation, Message, Pane, Snapshot
 from chatlib.link import LinkState
 from chatlib.sent import SentState
@@ -42,6 +43,8 @@ def words(message: Message) -> Tick:
     kind = tick(message.state, {} if message.counting else message.receipts, group=message.is_group, audience=audience).kind
     if message.state is SentState.RETURNED:
         return Tick(f"returned: {'nobody is in' if message.is_group else 'there is no user'} {message.to}", kind)
+    if isinstance(message.error, AccessRefused):
+        return Tick("rejected: no permission to send this", kind)
     if message.state is SentState.REJECTED:
         who = ", ".join(getattr(message.error, "who", ())) or ("somebody" if message.is_group else message.to)
         return Tick(f"rejected: the inbox of {who} is full", kind)

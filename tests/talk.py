@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
@@ -90,8 +91,13 @@ class Talk:
         assert not self._thread.is_alive()
         assert self.chat.flush(40), f"{self.chat.unconfirmed} messages are not confirmed, the link is {self.chat.state}"
         assert {message.state for message in self.sent} <= {"confirmed", "returned" if returned else "confirmed"}
-        confirmed = sum(message.state == "confirmed" for message in self.sent)
-        wait_until(lambda: len(self.handled) >= confirmed, 40, f"all {confirmed} that are confirmed are handled")
+        said = Counter(message.content for message in self.sent if message.state == "confirmed")
+        confirmed = said.total()  # he may have handled what others said, too
+        wait_until(
+            lambda: len(self.handled) >= confirmed and not said - Counter(self.handled),
+            40,
+            f"all {confirmed} that are confirmed are handled",
+        )
         verdict = self.recorder.verdict()
         assert verdict.attempted >= len(self.sent) and verdict.confirmed >= confirmed > 0
         hops = [event["hop"] for event in self.recorder.events]

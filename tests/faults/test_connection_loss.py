@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -103,3 +104,29 @@ def test_one_of_the_two_connections_is_enough_to_recover(broker: LocalBroker, un
         wait_until(lambda: chat.reconnects == 1 and len(got) >= 300, 20, "everything is handled")
         assert chat.flush(10) and got == list(range(300))
         wait_until(lambda: len(cable.alive) == 2, 10, "the old pair is gone")
+
+
+def test_who_closes_while_something_is_asked_for_closes_in_good_order(broker: LocalBroker, unique: Unique) -> None:
+    """What the broker answers meanwhile must not make the connection break: acks that are on their way would be lost."""
+    name = unique("closing")
+    with Cable(broker.url) as cable:
+        chat = chatlib.connect(cable.url, name=name)
+        bob = chat.user(unique("bob"))
+        cable.hold(*[number for number in cable.alive if cable.role(number, b" consume")])
+        before = cable.sent
+        receiving = threading.Thread(target=lambda: list(bob.receive(timeout=20)))  # a queue is declared, and then consumed
+        closing = threading.Thread(target=chat.close)
+        receiving.start()
+        wait_until(lambda: cable.sent > before, 10, "it was asked for")
+        closing.start()
+        wait_until(lambda: chat.state == "closed", 10, "the chat closes")
+        cable.release()
+        closing.join(10)
+        receiving.join(10)
+        assert chat.reconnects == 0 and not closing.is_alive() and not receiving.is_alive()
+
+    def ends() -> list[str]:
+        return [line for line in broker.log_lines(500) if "closing AMQP" in line and f"{name} consume" in line]
+
+    told = wait_until(ends, 10, "the broker tells of its end")
+    assert len(told) == 1 and "[info]" in told[0], told

@@ -37,8 +37,8 @@ def test_a_message_that_comes_back_again_and_again_stays_in_its_place(broker: Lo
                     return channel.basic_get(name)[2]  # type: ignore[attr-defined]
 
                 assert wait_until(delivered, 10, f"{queue.name} to deliver") == b"first"
-                channel.close()
-            wait_until(lambda name=queue.name: observer.depth(name) == 2, 10, "both to be there")
+                channel.close()  # the broker says that it is before the queue has the message back
+                wait_until(lambda name=queue.name: observer.depth(name) == 2, 10, "both to be there")
             observer.channel.queue_delete(queue.name)
 
 

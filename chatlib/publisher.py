@@ -83,7 +83,7 @@ class Publisher:
         self._line: deque[Outgoing] = deque()  # any thread appends, the I/O thread takes
         self._in_flight: Confirms[Outgoing] = Confirms()
         self._lanes = Lanes()
-        self._gate = Gate(lambda probe: self._write(probe) if self._lanes.enter(probe) else None, later)
+        self._gate = Gate(lambda probe: self._write(probe) if self._lanes.enter(probe) else None, later, on_stuck)
         self.refusals = Refusals(later, on_stuck, self._on_full)
         self._returned: dict[tuple[str, str], str] = {}  # (message id, exchange) -> why; the confirm follows the return
         self._channel: Channel | None = None

@@ -17,6 +17,7 @@ import websocket
 import chatlib
 from chatlib.brokers import BrokerState, DockerBroker, Ports
 from chatlib.brokers.docker.engine import Engine
+from chatlib.brokers.node import RETRIED_AFTER
 from chatlib.brokers.ports import choose_ports, is_free
 from chatlib.errors import BrokerStartFailed
 from tests.support import ROOT, unique_name, wait_until
@@ -73,6 +74,10 @@ def test_the_broker_of_the_file_is_brought_up_adopted_and_taken_down(compose: Pr
     with DockerBroker.from_compose(project=compose.name) as broker:
         assert (broker.url, broker.management_url) == (BROKER.replace("5672/", "5672/%2F"), "http://127.0.0.1:15672")
         assert not broker.adopted and broker.name == f"{compose.name}-broker-1" and broker.node_name == "rabbit@broker"
+        limit = broker.rabbitmqctl(
+            "eval", "{ok, Value} = application:get_env(rabbit, dead_letter_worker_publisher_confirm_timeout), Value."
+        )
+        assert int(limit) == RETRIED_AFTER
         with raw(broker.url) as observer:
             observer.channel.queue_declare("kept", durable=True)
             broker.rabbitmqctl("eval", "catch mnesia:sync_log().")

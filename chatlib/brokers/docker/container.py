@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from chatlib.brokers import diagnosis
 from chatlib.brokers.docker.access import AMQP, DATA, MANAGEMENT, Access, Membership
 from chatlib.brokers.docker.engine import OWNER_LABEL, Engine, owner_label, trouble, words
+from chatlib.brokers.node import RETRIED_AFTER
 from chatlib.brokers.ports import LOOPBACK, holder, is_free
 from chatlib.errors import BrokerStartFailed, BrokerUnavailable
 
@@ -79,7 +80,12 @@ def create(
             image,
             name=access.name,
             hostname=access.hostname,
-            environment={"RABBITMQ_DEFAULT_USER": access.user, "RABBITMQ_DEFAULT_PASS": access.password}
+            environment={
+                "RABBITMQ_DEFAULT_USER": access.user,
+                "RABBITMQ_DEFAULT_PASS": access.password,
+                # rabbitmq.conf has no line for it
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-rabbit dead_letter_worker_publisher_confirm_timeout {RETRIED_AFTER}",
+            }
             | ({"RABBITMQ_ERLANG_COOKIE": member.cookie} if member is not None else {}),
             network=member.network if member is not None else None,
             ports={AMQP: (LOOPBACK, access.ports.amqp), MANAGEMENT: (LOOPBACK, access.ports.management)},

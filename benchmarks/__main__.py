@@ -26,7 +26,9 @@ def main(
         list[str] | None, typer.Option("--only", help=f"A case, may be repeated; a beginning is enough. There are: {NAMES}.")
     ] = None,
     rounds: Annotated[int, typer.Option("--rounds", help="Interleaved rounds; 0: five, or one with --quick.", min=0)] = 0,
-    output: Annotated[Path, typer.Option("--output", help="Folder for results.json, results.md and the picture.")] = RESULTS,
+    output: Annotated[
+        Path, typer.Option("--output", help="Where results.json, results.md and the picture go.", show_default="benchmarks/results")
+    ] = RESULTS,
     plot: Annotated[bool, typer.Option(help="Draw the picture (kaleido needs Chromium for a PNG).")] = True,
     show: Annotated[Path | None, typer.Option("--show", help="Measure nothing: report on this results.json.", exists=True)] = None,
 ) -> None:

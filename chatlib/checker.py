@@ -38,11 +38,12 @@ from collections.abc import Iterable, Mapping
 from os import PathLike
 from typing import Final
 
+from chatlib.errors import HistoryError
 from chatlib.events import Event
-from chatlib.ledger import NEVER, Copy, Group, HistoryError, Ledger, Sent
+from chatlib.ledger import NEVER, Copy, Group, Ledger, Sent
 from chatlib.verdict import Example, Verdict
 
-__all__ = ["EXAMPLES", "HistoryError", "check"]
+__all__ = ["EXAMPLES", "check"]
 
 EXAMPLES: Final = 5  #: how many examples of each defect a verdict carries
 

@@ -156,7 +156,7 @@ class DeadLetters:
         for letter in self:
             if letter.message_id == message_id:
                 return letter
-        raise KeyError(f"no dead letter with message id {message_id!r}")
+        raise KeyError(f"no dead letter has the id {message_id!r}")
 
     def table(self, limit: int = 10_000) -> pd.DataFrame:
         """A DataFrame, one row for each dead letter, columns as `DeadLetter.to_dict`. Needs pandas (`pip install chatlib[lab]`)."""
@@ -301,7 +301,7 @@ def _chosen(session: Session, message_ids: Set[str]) -> _Letters:
     letters = _distinct(delivery for delivery in _take(session) if not message_ids or delivery.message_id in message_ids)
     missing = message_ids - {key.message_id for key in letters}
     if missing:
-        raise KeyError(f"no dead letter with message id {', '.join(sorted(missing))}")
+        raise KeyError(f"no dead letter has the id {', '.join(map(repr, sorted(missing)))}")
     return letters
 
 

@@ -30,6 +30,7 @@
       ExtraMissing               definite: an optional package is not installed (also an ImportError)
       ManagementUnreachable      definite: the management API did not answer
       ManagementError            definite: the management API answered no; carries the status
+      HistoryError               definite: records that the checker cannot judge (also a ValueError)
       FaultError                 definite: a fault could not be made here, or could not be healed
 
 An error is *definite* when what was asked for did not happen and never will by itself.
@@ -54,6 +55,7 @@ __all__ = [
     "DecodeError",
     "ExtraMissing",
     "FaultError",
+    "HistoryError",
     "InboxFull",
     "InvalidAddress",
     "InvalidContent",
@@ -228,6 +230,10 @@ class ManagementError(ChatError):
     def __init__(self, message: str, status: int) -> None:
         self.status = status
         super().__init__(message)
+
+
+class HistoryError(ChatError, ValueError):
+    """A history that cannot be judged: a record lacks what every record of its kind has, or some are missing."""
 
 
 class FaultError(ChatError):

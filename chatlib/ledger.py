@@ -9,21 +9,17 @@ from itertools import accumulate
 from typing import Final, NoReturn
 
 from chatlib import events as hops
-from chatlib.errors import ChatError
+from chatlib.errors import HistoryError
 from chatlib.events import Event
 from chatlib.messages import SEND_MESSAGE
 
-__all__ = ["NEVER", "Copy", "Group", "HistoryError", "Ledger", "Sent"]
+__all__ = ["NEVER", "Copy", "Group", "Ledger", "Sent"]
 
 NEVER: Final = 1 << 200  #: a moment after all others
 
 PUBLISH: Final = frozenset({hops.STORED, hops.SENT, hops.CONFIRMED, hops.RETURNED, hops.NACKED, hops.UNKNOWN})
 RECEIVE: Final = frozenset({hops.DELIVERED, hops.DROPPED, hops.HANDLED, hops.ACKED, hops.RETRIED, hops.DEAD})
 KNOWN: Final = {name: name for name in PUBLISH | RECEIVE | {hops.JOINED, hops.LEFT, hops.RECEIPT}}  # one object for each name
-
-
-class HistoryError(ChatError, ValueError):
-    """A history that cannot be judged: a record lacks what every record of its kind has, or some are missing."""
 
 
 class Sent:

@@ -253,9 +253,13 @@ class Outbox:
         except ChatError:
             who = ()
         names = ", ".join(f"@{name}" for name in who) or ("somebody's" if sent.to.startswith("#") else sent.to)
-        others = "; the other members have it: do not send it again" if sent.to.startswith("#") else ""
+        if sent.to.startswith("#"):
+            names += f" (in {sent.to})"
+            advice = "the other members have it: do not send it again"
+        else:
+            advice = "wait until messages are taken from there, then send again"
         if self._refused.pop(sent, self) is None:  # first to tell: `close` may be here, too
-            error = InboxFull(f"inbox full: {names} (in {sent.to}) did not take {sent.message_id}{others}", who)
+            error = InboxFull(f"inbox full: {names} did not take {sent.message_id}; {advice}", who)
             self._settle(sent, SentState.REJECTED, error)
 
     def _is_full(self, refused: Outgoing) -> bool | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from threading import Event as Pause
 from typing import Final
@@ -24,7 +24,7 @@ from chatlib.sent import SentMessage
 from chatlib.transcript import Record, Transcript, TranscriptError
 from chatlib.user import ChatUser
 
-__all__ = ["PATIENCE", "Leftovers", "Player"]
+__all__ = ["PATIENCE", "Leftovers", "Player", "silences"]
 
 BACKLOG: Final = 20_000
 """Deliveries to users who are online that may be under way: more would pile up on the broker's disk and make it slower."""
@@ -41,6 +41,15 @@ _log = logging.getLogger("chatlib.replay")
 
 class Leftovers(ChatError):
     """Messages wait in inboxes that the replay would use: it would mix them with its own, or take them from their owners."""
+
+
+def silences(script: Transcript, speed: float, idle_limit: float | None = None) -> Iterator[float]:
+    """Seconds to wait before each record: as in the transcript at `speed` 1, half of it at 2, none at 0; at most `idle_limit`."""
+    clock = script.records[0].at
+    for record in script:
+        silence = max(0.0, record.at - clock) / speed if speed else 0.0
+        clock = max(clock, record.at)
+        yield silence if idle_limit is None else min(silence, idle_limit)
 
 
 class Player:
@@ -142,12 +151,10 @@ class Player:
 
     def _play(self, speed: float, idle_limit: float | None) -> None:
         self._tell("playing")
-        began, played, clock = time.monotonic(), 0.0, self.script.records[0].at
-        for record in self.script:
+        began, played = time.monotonic(), 0.0
+        for record, silence in zip(self.script, silences(self.script, speed, idle_limit), strict=True):
             if speed:
-                silence = max(0.0, record.at - clock) / speed
-                clock = max(clock, record.at)
-                played += silence if idle_limit is None else min(silence, idle_limit)
+                played += silence
                 self._wait_for(began + played)
             self._step(record)
             self.records += 1

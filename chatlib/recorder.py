@@ -24,7 +24,8 @@ from os import PathLike
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from chatlib.checker import HistoryError, check
+from chatlib.checker import check
+from chatlib.errors import HistoryError
 from chatlib.events import Event
 from chatlib.verdict import Verdict
 

@@ -47,7 +47,7 @@ def main() -> int:
         port = options.port or free_port(options.host)
         refused = None if port_is_free(options.host, port) else "is taken by another program"
     except (OSError, OverflowError) as error:  # below 1024 without root, above 65535, no such host
-        refused = f"cannot be used: {error}"
+        refused = f"cannot be used: {str(error).rstrip('.')}"
     if refused:
         print(f"Port {options.port} {refused}; choose one: make lab PORT=8899", file=sys.stderr)
         return 1
@@ -129,7 +129,7 @@ def jupyterlab(host: str, port: int, token: str, broker_url: str, management_url
     }
     command = [
         *(sys.executable, "-m", "jupyterlab", "--no-browser", f"--ip={host}", f"--port={port}"),
-        *("--ServerApp.port_retries=0", f"--ServerApp.root_dir={ROOT}", f"--ServerApp.preferred_dir={ROOT / 'notebooks'}"),
+        *("--ServerApp.port_retries=0", f"--ServerApp.root_dir={ROOT}", f"--FileContentsManager.preferred_dir={ROOT / 'notebooks'}"),
     ]
     if os.geteuid() == 0:
         command.append("--allow-root")

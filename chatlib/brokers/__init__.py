@@ -11,7 +11,7 @@ from chatlib.brokers.installation import Installation, find_installation, ways_t
 from chatlib.brokers.local import DEFAULT_NAME, LocalBroker, running_brokers
 from chatlib.brokers.ports import Ports
 from chatlib.brokers.remote import RemoteBroker
-from chatlib.errors import BrokerNotInstalled, BrokerStartFailed
+from chatlib.errors import BrokerNotInstalled, BrokerStartFailed, InvalidUrl
 from chatlib.urls import masked
 
 if TYPE_CHECKING:
@@ -47,7 +47,10 @@ def broker_of_environment() -> RemoteBroker | None:
     Raises InvalidUrl for what is no broker's address.
     """
     url = os.environ.get(URL_VARIABLE)
-    return broker_at(url, os.environ.get(MANAGEMENT_VARIABLE)) if url else None
+    try:
+        return broker_at(url, os.environ.get(MANAGEMENT_VARIABLE)) if url else None
+    except InvalidUrl as error:
+        raise InvalidUrl(f"${URL_VARIABLE} is {error}") from None
 
 
 def broker_at(url: str, management_url: str | None = None) -> RemoteBroker:

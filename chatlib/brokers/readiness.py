@@ -44,7 +44,7 @@ def await_ready(url: str, timeout: float, check: Callable[[], None] = lambda: No
         check()
         left = deadline - time.monotonic()
         if left <= 0:
-            seen = last or "nothing listens there"
+            seen = last or _why_closed(host, port)
             raise BrokerUnavailable(f"no client could use {masked(url)} within {timeout:g} s; last try: {seen}")
         if port_open(host, port, min(1.0, left)):
             try:
@@ -59,3 +59,11 @@ def await_ready(url: str, timeout: float, check: Callable[[], None] = lambda: No
                 refused_since, last = None, str(error)
         waiting.wait(min(pause, max(left, 0.0)))
         pause = min(pause * 2, LONGEST_PAUSE)
+
+
+def _why_closed(host: str, port: int) -> str:
+    try:
+        socket.getaddrinfo(host, port)
+    except OSError:
+        return f"the host {host!r} is unknown: check the spelling"
+    return "nothing listens there: start the broker, or check host and port"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from chatlib.brokers.base import BrokerState
 from chatlib.cli.common import BAD, console, failures, tell, write_json
 from chatlib.errors import ChatError
 
@@ -29,7 +30,7 @@ DEFAULT = "default"
 
 @app.command()
 def start(name: Name = DEFAULT, as_json: Json = False) -> None:
-    """Start it, or find it running; prints its URL when a client can use it.
+    """Start it, or find it running (a frozen one goes on); prints its URL when a client can use it.
 
     Only the URL goes to standard output. Messages survive stop, kill and restart; the URL stays the same.
 
@@ -40,15 +41,14 @@ def start(name: Name = DEFAULT, as_json: Json = False) -> None:
     """
     with failures(BAD):
         node = _named(name)
-        before = node.pid
+        frozen, before = node.state is BrokerState.FROZEN, node.pid
         node.start()
         if as_json:
             write_json(node.status())
             return
         typer.echo(node.url)
-        tell(
-            f"broker {name!r} {'was running already' if before else 'runs'} (process {node.pid}); management pages at {node.management_url}"
-        )
+        how = "was frozen, and goes on" if frozen else "was running already" if before else "runs"
+        tell(f"broker {name!r} {how} (process {node.pid}); management pages at {node.management_url}")
         tell(f"stop it with: chatlib broker stop{_option(name)}")
 
 

@@ -17,6 +17,7 @@ import typer
 
 from chatlib.cli.common import BAD, CANNOT, INTERRUPTED, console, failures, finite, tell, write_json
 from chatlib.errors import ChatError
+from chatlib.terminal.text import counted
 
 if TYPE_CHECKING:
     from chatlib.chaos import ChaosResult, Progress, Schedule
@@ -91,7 +92,12 @@ def chaos(
     with failures(CANNOT):
         schedule = _schedule(faults, minutes, seed, broker, users, processes, rate, again)
         folder = output or HOME / f"{datetime.now():%Y%m%d-%H%M%S}-seed-{schedule.seed}"  # noqa: DTZ005  the reader's clock
-    tell(f"seed {schedule.seed}, {len(schedule.steps) if schedule.seconds is None else 'random'} faults, in {folder}")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ChatError(f"--output {folder}: {error.strerror}: name a folder that you can write") from None
+    what = counted(len(schedule.steps), "fault") if schedule.seconds is None else "random faults"
+    tell(f"seed {schedule.seed}, {what}, in {folder}")
     with failures(CANNOT), _told_where(folder), _Screen() as screen:
         from chatlib.chaos import play
 

@@ -15,7 +15,13 @@ __all__ = ["chat"]
 def chat(
     user: Annotated[str, typer.Option("--as", metavar="NAME", help="Who you are; a new name is signed up.")],
     to: Annotated[
-        str | None, typer.Option("--to", metavar="ADDRESS", help="The conversation to begin with: @bob or '#team'.", show_default=False)
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="ADDRESS",
+            help="The conversation to begin with: @bob or '#team' (/join makes you a member).",
+            show_default=False,
+        ),
     ] = None,
     broker: Annotated[
         str | None,
@@ -46,11 +52,12 @@ def chat(
     """Chat at this terminal as NAME: type text, see it confirmed ✓, delivered ✓✓ and read. /help lists the commands.
 
     What you type is kept until the broker has it, through restarts of the broker and of this terminal.
-    Exit status: 0 if all that was typed is with the broker; 1 if something is not; 2 if the chat could not begin.
+    Exit status: 0 if all that was typed is with the broker; 1 if something is not; 2 if the chat could not begin; 130 after Ctrl-C
+    with --plain.
 
     \b
     Examples, each in a terminal of its own:
-      chatlib chat --as alice --to '#team'
+      chatlib chat --as alice --to @bob
       chatlib chat --as bob
       echo '@bob hello' | chatlib chat --as carol
     """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import os
 import sys
 from collections.abc import Iterator
 from datetime import datetime
@@ -29,7 +28,6 @@ app = typer.Typer(
     epilog="Looking takes nothing away. A replay keeps the message's id, so whoever has handled it drops it.",
 )
 
-BROKER_URL: Final = "CHATLIB_BROKER_URL"
 PATIENCE: Final = 3.0  # seconds for a broker to answer; somebody waits for the shell
 HEX_BYTES: Final = 256  # of what is no text, shown as hexadecimal
 
@@ -57,7 +55,7 @@ def list_letters(
     \b
     Examples:
       chatlib dead-letters list
-      chatlib dead-letters list --json | jq -r '.[] | select(.user == "bob") | .message_id'
+      chatlib dead-letters list --json | jq -r '.[].message_id'
     """
     with failures(CANNOT), _chat(broker) as chat:
         letters = chat.dead_letters.list(limit)
@@ -127,11 +125,12 @@ def purge(
 @contextlib.contextmanager
 def _chat(url: str | None) -> Iterator[Chat]:
     """A chat on the broker that is meant. None is started: a new one has no dead letters."""
-    from chatlib.brokers import running_brokers
+    from chatlib.brokers import broker_of_environment, running_brokers
     from chatlib.chat import connect
     from chatlib.settings import Settings
 
-    url = url or os.environ.get(BROKER_URL)
+    named = None if url else broker_of_environment()
+    url = named.url if named else url
     if not url:
         running = {broker.name: broker for broker in running_brokers()}
         if not running:

@@ -86,24 +86,32 @@ def replay(
 
     \b
     Examples:
-      chatlib replay                                    the short transcript, on a private broker
+      chatlib replay                            the short one, on a private broker
       chatlib replay chat.jsonl --keep-history run.jsonl
       chatlib replay chat.jsonl --speed 60 --idle-limit 2
       chatlib replay chat.jsonl --json | jq .lost
-      chatlib replay --broker amqp://chatlib:chatlib@127.0.0.1:5672/ --prefix test-
+      chatlib replay --prefix test- --broker amqp://user:password@host/
     """
     from chatlib.brokers import LocalBroker
+    from chatlib.player import silences
     from chatlib.replay import playable
     from chatlib.replay import replay as play
     from chatlib.transcript import small_transcript
 
     finite(**{"--speed": speed, "--idle-limit": idle_limit, "--gap": gap})
     with failures(CANNOT):
+        if idle_limit is not None and not speed:
+            raise ChatError("--idle-limit shortens the silences that --speed keeps, and says nothing without it: add --speed 1")
         script = playable(small_transcript() if file is None else file, prefix)
+        if speed:
+            tell(f"at speed {speed:g} this takes {_in_words(sum(silences(script, speed, idle_limit)))}")
         if keep_history is not None:
             if not keep_history.absolute().parent.is_dir():
                 raise ChatError(f"--keep-history {keep_history}: there is no folder {keep_history.absolute().parent}")
-            keep_history.open("a").close()  # OSError now, and not when all is played
+            try:
+                keep_history.open("a").close()  # now, and not when all is played
+            except OSError as error:
+                raise ChatError(f"--keep-history {keep_history}: {error.strerror}: name a file that you can write") from None
         node = _broker(broker)
         private = isinstance(node, LocalBroker) and not node.detached
         if private:
@@ -132,6 +140,13 @@ def _broker(url: str | None) -> Broker:
     from chatlib.brokers import broker_at, default_broker
 
     return default_broker() if url is None else broker_at(url)
+
+
+def _in_words(seconds: float) -> str:
+    for unit, size in (("years", 365 * DAY), ("days", DAY), ("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 2 * size:
+            return f"about {seconds / size:,.0f} {unit}" if seconds < 1e6 * size else "longer than anybody waits"
+    return f"about {seconds:.0f} seconds"
 
 
 def _bar() -> Bar:

@@ -142,7 +142,7 @@ class Client:
         with self._lock:
             self._pending[sent.message_id] = own
             self._sent.append(own)
-        self._remember(to, Heard(self._user.name, to if to.startswith("#") else None, sent.content, sent.timestamp))
+        self._remember(to, Heard(self._user.name, to if to.startswith("#") else None, sent.content, sent.timestamp, own=own))
         self._screen.show([own])
         own.watch(self._on_change)
         self._on_change(own)  # it may have changed before it was watched
@@ -229,26 +229,35 @@ class Client:
             known = ", ".join(self.addresses) or "nobody yet"
             self._tell(f"{open_now}to open another: /to @bob or /to #team. Seen so far: {known}")
             return
-        address = str(parse_address(argument))
+        address, _, words = argument.partition(" ")
+        if words:
+            raise ChatError(f"/to takes an address and nothing else; '{argument}' alone sends at once")
+        address = str(parse_address(address))
         read = self.open(address)
         self._tell(f"what you type goes to {address}" + (f"; {read} read" if read else ""))
 
     def _join(self, argument: str) -> None:
-        group = group_address(argument or self._conversation or "")
+        group = group_address(argument or self._open_group, "/join #team")
         self._user.join(group)
         self._audience.forget(group)
         self.open(group)
         self._tell(f"you are a member of {group}; what you type goes there")
 
     def _leave(self, argument: str) -> None:
-        group = group_address(argument or self._conversation or "")
+        group = group_address(argument or self._open_group, "/leave #team")
         self._user.leave(group)
         self._audience.forget(group)
         with self._lock:
             if self._conversation == group:  # or the next words would go where one has just left
                 self._conversation = None
-        self._tell(f"you left {group}")
+        self._tell(f"you are not in {group} now")
         self._screen.refresh()
+
+    @property
+    def _open_group(self) -> str:
+        """The open conversation, if it is one of a group."""
+        conversation = self._conversation or ""
+        return conversation if conversation.startswith("#") else ""
 
     def _groups(self, _: str) -> None:
         groups = sorted(self._user.groups)
@@ -259,7 +268,7 @@ class Client:
         if address.startswith("@") and not argument:
             self._tell(f"{self._user.name} and {address[1:]}")
             return
-        group = group_address(address)
+        group = group_address(address, "/who #team")
         members = sorted(self._audience.members(group))
         self._tell(f"{counted(len(members), 'member')} in {group}: {', '.join(members)}" if members else f"nobody is in {group}")
 
@@ -268,7 +277,9 @@ class Client:
         if conversation is None:
             raise ChatError("the history of what? Open a conversation first, with '/to @bob' or '/to #team'")
         if argument == "on":
-            self._chat.group(group_address(conversation), history=True)
+            if not conversation.startswith("#"):
+                raise ChatError(f"only groups keep a history, and this is {conversation}; /history shows what was seen in this session")
+            self._chat.group(conversation, history=True)
             self._tell(f"from now on what is said in {conversation} can be read again, by everybody: /history")
             return
         if argument and not (argument.isascii() and argument.isdecimal() and 1 <= int(argument) <= SEEN):

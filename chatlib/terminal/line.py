@@ -55,11 +55,12 @@ class Note(Line):
 
 
 class Heard(Line):
-    """Something said by `sender`, in "#group" or, with None, to us alone. when: aware."""
+    """Something said by `sender`, in "#group" or, with None, to us alone. when: aware. own: what we sent, if it was us."""
 
-    def __init__(self, sender: str, group: str | None, content: str, when: datetime, *, old: bool = False) -> None:
+    def __init__(self, sender: str, group: str | None, content: str, when: datetime, *, old: bool = False, own: Own | None = None) -> None:
         self.sender, self.group, self.content, self.when = sender, group, content, when
         self._old = old
+        self._own = own
 
     @classmethod
     def of(cls, received: ReceivedMessage) -> Heard:
@@ -68,13 +69,14 @@ class Heard(Line):
         return cls(received.sender_id, group, received.content, received.timestamp)
 
     def fragments(self, *, one_line: bool) -> Fragments:
-        """12:03 #team bob: hello."""
+        """12:03 #team bob: hello; what will never arrive says so."""
         return [
             ("class:time", f"{clock(self.when.astimezone(), _now())} "),
             *([("class:group", f"{safe(self.group)} ")] if self.group else []),
             (f"class:name-{color_number(self.sender)}", safe(self.sender)),
             ("", ": "),
             *([("class:old", plain(_content(self.content, one_line)))] if self._old else _content(self.content, one_line)),
+            *([("class:tick-failed", f"  {self._own.tick.text}")] if self._own and self._own.is_failed else []),
         ]
 
 

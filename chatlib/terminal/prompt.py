@@ -297,7 +297,7 @@ class PromptScreen:
             if again and not had_text:
                 self._quit()
             elif not had_text:
-                self.post([Note("Ctrl-C again, or Ctrl-D, quits")])
+                self.post([Note(f"Ctrl-C again within {TWICE:g} s, or Ctrl-D, quits")])
 
         return keys
 

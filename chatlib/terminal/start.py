@@ -89,7 +89,9 @@ def _connect(place: object, folder: Path, user: str) -> Chat:
 def _converse(chat: Chat, user: str, to: str | None, screen: Screen, patience: float) -> int:
     left = chat.unconfirmed
     client = Client(chat, user, screen)
-    screen.post([Note(f"you are {user}. Begin with /to @bob or /join #team; /help lists the rest")])
+    begin = f"What you type goes to {to}" if to else "Begin with /to @bob or /join #team"
+    member = "" if to is None or to.startswith("@") else f"; /join {to} to be a member"
+    screen.post([Note(f"you are {user}. {begin}{member}; /help lists the rest")])
     if left:
         screen.post([Note(f"{counted(left, 'message')} of last time without a confirm: being sent")])
     if to:

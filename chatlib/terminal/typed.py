@@ -20,7 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "/online": ("", "receive again, in order"),
     "/say": ("text", "send text that begins with / @ or #"),
     "/help": ("", "this list"),
-    "/quit": ("", "leave (Ctrl-D, or Ctrl-C twice)"),
+    "/quit": ("", "leave (also Ctrl-D, or Ctrl-C twice; once with --plain)"),
 }
 """Every command: what it takes, and what it does."""
 
@@ -54,7 +54,9 @@ def parse(line: str) -> Command | Say | None:
     rest = rest.strip(" ")
     if word.startswith("/"):
         if word == "/say":
-            return Say(rest) if rest else None
+            if not rest:
+                raise ChatError("say what? /say text")
+            return Say(rest)
         if word not in COMMANDS:
             raise ChatError(f"there is no command {word}: /help lists them, and '/say {word} ...' sends it as text")
         return Command(word, rest)
@@ -64,9 +66,13 @@ def parse(line: str) -> Command | Say | None:
     return Say(line)
 
 
-def group_address(argument: str) -> str:
-    """The address of a group, "#team"; raises InvalidAddress for anything else, InvalidName for a name that breaks a rule."""
-    address = parse_address(argument)
-    if not address.is_group:
-        raise InvalidAddress(f"only groups can be joined and left: write '#{address.name}', got {argument!r}")
-    return str(address)
+def group_address(argument: str, usage: str = "write '#team'") -> str:
+    """The address of a group, "#team"; raises InvalidAddress for anything else, InvalidName for a name that breaks a rule.
+
+    usage: how the command is written, for the error.
+    """
+    if not argument:
+        raise InvalidAddress(f"which group? {usage}")
+    if argument.startswith("@"):
+        raise InvalidAddress(f"{argument} is a user, and this is about groups: {usage}")
+    return str(parse_address(argument))

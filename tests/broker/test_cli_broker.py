@@ -73,6 +73,9 @@ def test_a_broker_lives_across_processes_and_keeps_its_messages_and_its_url(home
 
     again = run("broker", "start")
     assert again.stdout.strip() == url and "running already" in again.stderr
+    works("broker", "freeze")
+    thawed = run("broker", "start")
+    assert thawed.stdout.strip() == url and "was frozen, and goes on" in thawed.stderr
 
     before = status()
     assert before["state"] == "running" and before["url"] == url and process_runs(before["pid"])
@@ -245,5 +248,5 @@ def test_ctrl_c_ends_a_replay_with_its_broker(home: Path) -> None:
         replaying.send_signal(signal.SIGINT)
         out, err = replaying.communicate(timeout=60)
     assert (replaying.returncode, out) == (130, "")
-    assert err.splitlines() == ["starting a private broker ...", "interrupted"]
+    assert err.splitlines() == ["at speed 1 this takes about 42 minutes", "starting a private broker ...", "interrupted"]
     assert not process_runs(pid)

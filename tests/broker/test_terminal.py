@@ -35,9 +35,9 @@ def environment(state: Path, **more: str) -> dict[str, str]:
     return kept | {"XDG_STATE_HOME": str(state), "TERM": "xterm-256color", "PYTHONUTF8": "1"} | more
 
 
-def greeting(user: str) -> str:
-    """The first line of every terminal: it is connected then."""
-    return f"* you are {user}. Begin with /to @bob or /join #team; /help lists the rest"
+def greeting(user: str, to: str = "") -> str:
+    """The first line of every terminal: it is connected then. to: the person with whom it begins."""
+    return f"* you are {user}. {f'What you type goes to {to}' if to else 'Begin with /to @bob or /join #team'}; /help lists the rest"
 
 
 class Pipes:
@@ -183,7 +183,7 @@ def test_in_a_group_ticks_count_the_members(broker: LocalBroker, pipes: Callable
     a.sees(
         f"* 3 members in {team}: {', '.join(sorted([a.user, b.user, c.user]))}",
         f"* you are in {team}",
-        f"* you left {team}",
+        f"* you are not in {team} now",
         "* you are in no group: /join #team",
     )
     a.type("to nobody")
@@ -215,8 +215,8 @@ def test_a_restart_of_the_broker_loses_nothing_that_was_typed(fragile: LocalBrok
     a, b = unique("alice"), unique("böb")
     """1 SIGKILL, and both terminals say so; 2 typed meanwhile: pending; 3 start: confirmed, delivered, in order."""
     alice, bob = pipes(a, "--broker", fragile.url, "--to", f"@{b}"), pipes(b, "--broker", fragile.url, "--to", f"@{a}")
-    alice.sees(greeting(a))
-    bob.sees(greeting(b))
+    alice.sees(greeting(a, f"@{b}"))
+    bob.sees(greeting(b, f"@{a}"))
     alice.type("before")
     alice.sees(f"→ @{b}: before  ✓✓ read [1]")
     fragile.kill()
@@ -271,14 +271,25 @@ def test_leaving_without_a_confirm_is_no_success(fragile: LocalBroker, pipes: Ca
 
 def test_errors_are_one_line_each_and_end_nothing(broker: LocalBroker, pipes: Callable[..., Pipes], unique: Unique) -> None:
     a, nobody = unique("alice"), unique("nobody")
+    to_nobody = f"@{nobody}"
     alice = pipes(a, "--broker", broker.url)
     alice.type("hello", "/foo", "/join team", "@", f"@{nobody} hi", "/history", b"@bob \xff\xfe", f"@{a} " + "x" * 70_000, "/history 0")
+    alice.type(f"/to {to_nobody}", "/history", "/join", "/leave", "/who @x", "/history on", "/to #a b", "/say")
+    alice.sees(f"* 1 message in {to_nobody}, seen in this session:", f"{a}: hi  ✗ no such user")
     alice.type(f"@{a} still here")
     alice.sees(f"→ @{a}: still here  ✓✓ read [2]")
     alice.sees(f"{a}: still here")
     alice.sees(f"→ @{nobody}: hi  ✗ no such user [1]")
     errors = [line for line in alice.lines if line.startswith("! ")]
     reasons = ["to whom", "no command /foo", "'@user' or '#group'", "empty", "half a surrogate", "at most 65,536 bytes", "from 1 to 1,000"]
+    reasons += [
+        "which group? /join",
+        "which group? /leave",
+        "@x is a user",
+        "only groups keep a history",
+        "/to takes an address",
+        "say what?",
+    ]
     assert len(errors) == len(reasons), errors
     assert all(reason in error for reason, error in zip(reasons, errors, strict=True)), errors
     assert alice.leave() == (1, ""), "in a pipe, a refused line is no success"

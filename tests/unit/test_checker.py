@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatlib import events as hops
-from chatlib.checker import EXAMPLES, HistoryError, check
-from chatlib.errors import ChatError
+from chatlib.checker import EXAMPLES, check
+from chatlib.errors import ChatError, HistoryError
 from chatlib.events import Event
 from chatlib.verdict import COLUMNS, Verdict
 

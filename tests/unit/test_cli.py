@@ -182,6 +182,30 @@ def test_a_broker_that_is_not_there_is_named_without_its_password() -> None:
     assert f"127.0.0.1:{port}" in said and "secret" not in said
 
 
+def test_a_host_that_nobody_knows_is_not_taken_for_a_closed_port() -> None:
+    result = run("replay", "--broker", "amqp://bob:secret@nohost.invalid/")
+    assert result.exit_code == 2 and "unknown" in result.stderr and "spelling" in result.stderr and "secret" not in result.stderr
+
+
+@pytest.mark.parametrize("command", [("dead-letters", "list"), ("chat", "--as", "alice"), ("replay",)])
+def test_a_bad_url_of_the_environment_is_named_by_its_variable(command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHATLIB_BROKER_URL", "bogus")
+    result = run(*command)
+    assert result.exit_code == 2 and "$CHATLIB_BROKER_URL" in result.stderr and "amqp://" in result.stderr
+
+
+def test_a_limit_of_silences_without_a_speed_is_refused() -> None:
+    result = run("replay", "--idle-limit", "2")
+    assert result.exit_code == 2 and "--speed" in result.stderr
+
+
+@pytest.mark.parametrize("where", ["file", "file/folder"])
+def test_chaos_says_at_once_where_it_cannot_write(tmp_path: Path, where: str) -> None:
+    (tmp_path / "file").write_text("")
+    result = run("chaos", "--faults", "1", "--output", str(tmp_path / where))
+    assert result.exit_code == 2 and "--output" in result.stderr and "seed" not in result.stderr
+
+
 def test_a_url_that_is_none_is_refused() -> None:
     assert "amqp://user:password@host:5672" in refused("--broker", "http://127.0.0.1:15672")
 

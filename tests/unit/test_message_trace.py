@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatlib import events as hops
-from chatlib.checker import HistoryError
+from chatlib.errors import HistoryError
 from chatlib.events import Event
 from chatlib.lab.widgets.message_trace import MessageTrace
 from chatlib.lab.widgets.trace_model import BROKER, PEOPLE, ROWS, Band, Trace, message_ids, trace_of, trace_run

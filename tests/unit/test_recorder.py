@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatlib import events as hops
-from chatlib.checker import HistoryError, check
+from chatlib.checker import check
+from chatlib.errors import HistoryError
 from chatlib.events import Event, Events
 from chatlib.recorder import Recorder, load, stream
 from tests.support import ROOT, wait_until

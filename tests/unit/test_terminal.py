@@ -159,7 +159,6 @@ def test_ticks_of_a_message_to_a_group_count(receipts: str, audience: int | None
         ("/history  5 ", Command("/history", "5")),
         ("/quit", Command("/quit")),
         ("/say /join is a command", Say("/join is a command")),
-        ("/say", None),
         ("mail me@example.org", Say("mail me@example.org")),
         ("first\nsecond", Say("first\nsecond")),  # pasted
         ("@Mu\u0308ller hi", Say("hi", "@Müller")),  # the same name in both Unicode forms
@@ -191,6 +190,10 @@ def test_only_groups_are_joined() -> None:
     for wrong in ("@bob", "team", ""):
         with pytest.raises(InvalidAddress):
             group_address(wrong)
+    with pytest.raises(InvalidAddress, match=r"which group\? /join #team"):
+        group_address("", "/join #team")
+    with pytest.raises(InvalidAddress, match=r"@bob is a user.*/who #team"):
+        group_address("@bob", "/who #team")
 
 
 def test_every_command_is_carried_out_by_a_method() -> None:

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from typing import Final
 
 from chatlib import events
-from chatlib.checker import HistoryError
+from chatlib.errors import HistoryError
 from chatlib.events import Event
 from chatlib.messages import RECEIVE_MESSAGE
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from chatlib.connection import Channel
 from chatlib.errors import ChatClosed, ChatError, NoAnswer, TopologyMismatch
-from chatlib.topology import Binding, Declaration, Queue, QueueType, base
+from chatlib.topology import HISTORIES, Binding, Declaration, Queue, QueueType, base, mark_of
 
 __all__ = ["Admin", "Request"]
 
@@ -26,10 +26,12 @@ _log = logging.getLogger("chatlib.admin")
 
 @dataclass(eq=False, slots=True)
 class Request:
-    """run(channel, done): asks, and calls `done(result)` with the answer. declares: what exists once it was answered."""
+    """run(channel, done): asks, and calls `done(result)` with the answer. declares, removes: what exists once it was answered, and what
+    does not, of what recovery restores: the last answer counts, whoever asked first."""
 
     run: Callable[[Channel, Callable[[Any], None]], None]
     declares: Sequence[Declaration] = ()
+    removes: Sequence[Declaration] = ()
     future: Future[Any] = field(default_factory=Future)
     losses: int = 0  # connections that were lost while it was under way
 
@@ -125,6 +127,7 @@ class Admin:
                 return  # its connection broke meanwhile; it will be asked again
             self._busy = None
             self.declared.update(dict.fromkeys(request.declares))
+            self.forget(request.removes)
             if not request.future.done():
                 request.future.set_result(result)
             self.work()
@@ -139,14 +142,21 @@ class Admin:
         assert self._channel
         self._on_restored = on_done
         # Streams come back about a second after their broker, and until then any word about them is refused. They are durable,
-        # so they are not declared again: everybody's recovery would have to wait for them.
+        # so they are not declared again: everybody's recovery would have to wait for them. Nor is that they are registered: another
+        # chat may have deleted the history, and what is said would wait for a stream that is gone.
         for declaration in self._restorable():
             self._channel.declare(declaration)
         self._channel.barrier(self._restored)
 
     def _restorable(self) -> list[Declaration]:
         streams = {d.name for d in list(self.declared) if isinstance(d, Queue) and ("x-queue-type", "stream") in d.arguments}
-        return [d for d in list(self.declared) if (d.queue if isinstance(d, Binding) else d.name) not in streams]
+        streams |= {mark_of(stream).name for stream in streams}
+        return [
+            d
+            for d in list(self.declared)
+            if (d.queue if isinstance(d, Binding) else d.name) not in streams
+            and not (isinstance(d, Binding) and d.source == HISTORIES.name)
+        ]
 
     def _restored(self) -> None:
         on_done, self._on_restored, self._doubtful = self._on_restored, None, None

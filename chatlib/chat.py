@@ -29,7 +29,7 @@ from chatlib.receipts import Receipts
 from chatlib.sent import SentMessage
 from chatlib.settings import Settings
 from chatlib.store import Store
-from chatlib.topology import of_history, of_user
+from chatlib.topology import check_history_name, of_history, of_user
 from chatlib.urls import masked
 from chatlib.user import ChatUser
 from chatlib.workers import Workers
@@ -173,6 +173,7 @@ class Chat:
         """
         name = ChatUser._group(address)
         if history:
+            check_history_name(name, self._vhost)
             self._link.queues.declare(of_history(name, max_age=max_age, max_bytes=max_bytes), anew=True)
         return ChatGroup(self, name)
 
@@ -257,7 +258,9 @@ class Chat:
     def flush(self, timeout: float = 30.0) -> bool:
         """Wait until everything sent has its outcome; False if that took longer than `timeout` seconds."""
         deadline = time.monotonic() + timeout
-        return self._delays.flush(timeout) and self._link.flush(max(0.0, deadline - time.monotonic()))
+        rejections = self._outbox.rejections  # of the link's outcomes, so after it
+        parts = (self._delays.flush, self._link.flush, rejections.flush)
+        return all(flush(max(0.0, deadline - time.monotonic())) for flush in parts)
 
     def close(self, timeout: float = 5.0) -> None:
         """Stop receiving, let handlers finish and flush, for at most `timeout` seconds, close. Idempotent; wins over a recovery.

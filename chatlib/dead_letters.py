@@ -9,9 +9,21 @@ from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chatlib import events
+from chatlib.attempts import (
+    ATTEMPT,
+    DEAD_AT,
+    FAILURES,
+    FIRST_ATTEMPT,
+    FIRST_FAILURE,
+    MAX_FAILURES,
+    QUEUE,
+    REASON,
+    count_in,
+    failures_of,
+)
 from chatlib.envelope import CONFIRMED, Delivery, Outgoing
 from chatlib.errors import BrokerUnavailable, ChatClosed, ChatError, DecodeError, OutcomeUnknown, QueueDown
 from chatlib.events import Events
@@ -27,21 +39,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("chatlib.dead_letters")
 
-__all__ = ["ATTEMPT", "FAILURES", "FIRST_ATTEMPT", "DeadLetter", "DeadLetters", "headers_of_death"]
-
-ATTEMPT: Final = "x-chat-attempt"  #: header: the number of the delivery to come, or of the last one
-FIRST_ATTEMPT: Final = "x-chat-first-attempt"  #: header: the attempt at which the retry policy begins to count (after a replay)
-FAILURES: Final = "x-chat-failures"  #: header: why each earlier attempt failed, oldest first
-FIRST_FAILURE: Final = "x-chat-first-failure"  #: header: when the first attempt failed, Unix milliseconds (pika has no floats)
-REASON: Final = "x-chat-reason"  #: header: why it is dead
-QUEUE: Final = "x-chat-queue"  #: header: the queue that it came from
-DEAD_AT: Final = "x-chat-dead-at"  #: header: when it was given up, Unix milliseconds
-
-
-def headers_of_death(*, queue: str, attempt: int, failures: list[str], first_failure: float, now: float) -> dict[str, Any]:
-    """The headers with which a message goes to the dead letters. first_failure, now: Unix seconds."""
-    reason, first, last = failures[-1] if failures else "rejected", int(first_failure * 1000), int(now * 1000)
-    return {ATTEMPT: attempt, FAILURES: failures, REASON: reason, QUEUE: queue, FIRST_FAILURE: first, DEAD_AT: last}
+__all__ = ["DeadLetter", "DeadLetters"]
 
 
 class _Key(NamedTuple):
@@ -87,13 +85,12 @@ class DeadLetter:
         except DecodeError:
             message = None
         queue = str(headers.get(QUEUE) or headers.get("x-first-death-queue") or "")
-        failures = headers.get(FAILURES)
         return cls(
             message_id=delivery.message_id,
             user=user_of_queue(queue) or "",
             reason=str(headers.get(REASON) or headers.get("x-first-death-reason") or "unknown"),
-            attempts=attempts if isinstance(attempts := headers.get(ATTEMPT), int) and 1 <= attempts < DONE - 1 else 1,
-            failures=tuple(map(str, failures)) if isinstance(failures, list) else (),
+            attempts=count_in(delivery, ATTEMPT),
+            failures=failures_of(delivery),
             first_failure=_moment(headers.get(FIRST_FAILURE)),
             last_failure=_moment(headers.get(DEAD_AT)),
             queue=queue,
@@ -206,7 +203,11 @@ class DeadLetters:
         for key, copies in letters.items():
             letter = DeadLetter.of(copies[0])
             attempt = letter.attempts + 1
-            headers = {ATTEMPT: attempt, FIRST_ATTEMPT: attempt, FAILURES: [*letter.failures, "replayed from the dead letters"]}
+            if attempt == DONE:
+                outcomes.put((key, "its attempts, a number that somebody else wrote, cannot be counted further"))
+                continue
+            failures = [*letter.failures, "replayed from the dead letters"][-MAX_FAILURES:]
+            headers = {ATTEMPT: attempt, FIRST_ATTEMPT: attempt, FAILURES: failures}
             self._link.publish(
                 Outgoing(
                     USERS.name,

@@ -32,9 +32,9 @@ class Handled:
         self._attempts: dict[tuple[str, str], tuple[int, float]] = {}  # the highest attempt, and when (Unix seconds); oldest first
         self._added = 0
         for user, message_id, attempt, at in store.handled(limit, clock() - age) if store else ():
-            self._remember((user, message_id), attempt, at)
+            self._note((user, message_id), attempt, at)
 
-    def _remember(self, key: tuple[str, str], attempt: int, at: float) -> None:
+    def _note(self, key: tuple[str, str], attempt: int, at: float) -> None:
         known, _ = self._attempts.pop(key, (0, 0.0))
         self._attempts[key] = max(attempt, known), at
 
@@ -58,14 +58,19 @@ class Handled:
         """`user` is done with this attempt (by default with the message). Raises OutboxError if the disk refuses.
 
         receipts: what is to be told of it (`Store.add_receipts`), stored with the id or not at all.
+        If the disk refuses, it is not noted: see `remember`.
         """
         now = self._clock()
-        with self._lock:  # first, so that this process at least does not show it again if the disk refuses
-            self._remember((user, message_id), attempt, now)
-            self._forget(now - self._age)
-            self._added += 1
-            trim = self._added % self._limit == 0
         if self._store:
             self._store.add_handled(user, message_id, attempt, now, receipts)
-            if trim:
-                self._store.trim_handled(self._limit, now - self._age)
+        if self.remember(user, message_id, attempt, now) and self._store:
+            self._store.trim_handled(self._limit, now - self._age)
+
+    def remember(self, user: str, message_id: str, attempt: int = DONE, at: float | None = None) -> bool:
+        """As `add`, in this process only; at: Unix seconds. Whether the store is to be trimmed."""
+        now = self._clock() if at is None else at
+        with self._lock:
+            self._note((user, message_id), attempt, now)
+            self._forget(now - self._age)
+            self._added += 1
+            return self._added % self._limit == 0

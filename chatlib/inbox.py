@@ -11,7 +11,18 @@ from collections.abc import Callable
 from typing import Any
 
 from chatlib import events
-from chatlib.dead_letters import ATTEMPT, FAILURES, FIRST_ATTEMPT, FIRST_FAILURE, headers_of_death
+from chatlib.attempts import (
+    ATTEMPT,
+    FAILURES,
+    FIRST_ATTEMPT,
+    FIRST_FAILURE,
+    MAX_FAILURES,
+    count_in,
+    failures_of,
+    first_failure_of,
+    headers_of_death,
+    reason_of,
+)
 from chatlib.delays import Delays
 from chatlib.envelope import CONFIRMED, REFUSED, RETURNED, Delivery, Outgoing
 from chatlib.errors import ChatClosed, DecodeError, OutboxError
@@ -28,10 +39,6 @@ from chatlib.unread import Unread
 __all__ = ["Inbox"]
 
 _log = logging.getLogger("chatlib.inbox")
-
-MAX_FAILURES = 20  # reasons that travel with a message; enough for a story, bounded for the header
-MAX_REASON = 300  # characters of each reason
-LATEST = 1 << 45  # Unix milliseconds, a thousand years from now: what claims to be later is a foreigner's nonsense
 
 
 class Inbox:
@@ -72,11 +79,9 @@ class Inbox:
 
     def deliver(self, delivery: Delivery) -> None:
         """Put in a delivery. One of a message that is in somebody's hands now only renews how that one can be acked."""
-        attempt = _number(delivery, ATTEMPT)
+        attempt = count_in(delivery, ATTEMPT)
         with self._changed:
-            shown = self._in_hand.get((delivery.message_id, attempt))
-            if shown is not None and shown._delivery.epoch != delivery.epoch:
-                shown._delivery = delivery
+            if _again(self._in_hand.get((delivery.message_id, attempt)), delivery):
                 return
             if self._closed:  # else it would come ahead of what `close` threw away; the broker hands out all of it again, in order
                 return
@@ -143,7 +148,7 @@ class Inbox:
                 self._link.requeue(self._arrived.popleft())
 
     def _open(self, delivery: Delivery) -> ReceivedMessage | None:
-        attempt = _number(delivery, ATTEMPT)
+        attempt = count_in(delivery, ATTEMPT)
         try:
             message = decode(delivery.body)
             if not isinstance(message, SendMessage):
@@ -167,9 +172,7 @@ class Inbox:
             self._link.ack(delivery)  # his own words, come back through the group
             return None
         with self._changed:
-            shown = self._in_hand.get((message.message_id, attempt))
-            if shown is not None and shown._delivery.epoch != delivery.epoch:  # handed out again, without the id as a property
-                shown._delivery = delivery
+            if _again(self._in_hand.get((message.message_id, attempt)), delivery):  # without the id as a property
                 return None
         if self._handled.seen(self.user, message.message_id, attempt) or (message.message_id, attempt) in self._in_hand:
             if wanted:
@@ -178,9 +181,7 @@ class Inbox:
             if self._handled.seen(self.user, message.message_id, DONE):
                 self._tell_delivered(message)  # the receipt may have been lost with the ack
             return None
-        failures = delivery.headers.get(FAILURES)
-        known = tuple(map(_reason, failures[-MAX_FAILURES:])) if isinstance(failures, list) else ()
-        return ReceivedMessage(message, attempt, known, self, delivery)
+        return ReceivedMessage(message, attempt, failures_of(delivery), self, delivery)
 
     # ---- settling: called by the message ---------------------------------------------------------------------------------
 
@@ -204,11 +205,11 @@ class Inbox:
     def retry(self, received: ReceivedMessage, reason: str) -> None:
         """Publish a copy that waits in a retry queue; ack the original when the copy is safe there, so that a death repeats."""
         self._check_open()
-        reason = _reason(reason)
-        first = min(_number(received._delivery, FIRST_ATTEMPT), received.attempt)  # anybody may have written the headers
-        first_failure = _first_failure(received)
+        reason = reason_of(reason)
+        first = min(count_in(received._delivery, FIRST_ATTEMPT), received.attempt)  # anybody may have written the headers
+        first_failure = first_failure_of(received._delivery)
         delay = self._settings.retry.delay_ms(received.attempt - first + 1, time.time() - first_failure, self._rng)
-        if delay is None:
+        if delay is None or received.attempt + 1 == DONE:
             self.reject(received, reason)
             return
         if not self._take(received):
@@ -232,7 +233,7 @@ class Inbox:
     def reject(self, received: ReceivedMessage, reason: str) -> None:
         """To the dead letters, for good."""
         self._check_open()
-        reason = _reason(reason)
+        reason = reason_of(reason)
         if self._take(received):
             failures = [*received.failures, reason][-MAX_FAILURES:]
             self._bury(received._delivery, received.attempt, failures, received)
@@ -240,9 +241,11 @@ class Inbox:
     def mark_read(self, received: ReceivedMessage) -> None:
         """One receipt for each sender: his last message up to this one in the conversation."""
         self._check_open()
-        for sender, message_id in self._unread.take_up_to(received):
+        read = self._unread.up_to(received)
+        for sender, message_id in read.items():
             if not self.private:
                 self._send_receipt(sender, ReceiveMessage(self.user, message_id, "read"), False)
+        self._unread.drop_up_to(received)  # last: if the disk refuses a receipt, all are sent when it is marked again
 
     def _check_open(self) -> None:
         """Settling means something only as long as there is a link; while a chat closes there still is."""
@@ -252,7 +255,7 @@ class Inbox:
     def _take(self, received: ReceivedMessage) -> bool:
         with self._changed:
             first, received._settled = not received._settled, True
-        return first
+            return first
 
     def _release(self, received: ReceivedMessage) -> None:
         with self._changed:
@@ -260,6 +263,10 @@ class Inbox:
             delivery = received._delivery  # perhaps renewed by a reconnect meanwhile
         self._link.ack(delivery)
         self._hops.emit(events.ACKED, received.message_id, user=self.user, attempt=received.attempt)
+
+    def keep_in_mind(self, received: ReceivedMessage) -> None:
+        """It was handled, and the disk refuses its id: only a later process could show it twice."""
+        self._handled.remember(self.user, received.message_id)
 
     def again(self, received: ReceivedMessage, why: str) -> None:
         """Neither retried nor buried: hand it out again."""
@@ -281,8 +288,8 @@ class Inbox:
             self._send_receipt(message.sender_id, self._delivered(message), True)
 
     def _bury(self, delivery: Delivery, attempt: int, failures: list[str], received: ReceivedMessage | None = None) -> None:
-        failures = [_reason(failure) for failure in failures] or ["rejected"]
-        first_failure = _first_failure(received) if received else time.time()
+        failures = [reason_of(failure) for failure in failures] or ["rejected"]
+        first_failure = first_failure_of(received._delivery) if received else time.time()
         headers = headers_of_death(queue=delivery.queue, attempt=attempt, failures=failures, first_failure=first_failure, now=time.time())
 
         def outcome(_: Outgoing, result: str, why: str) -> None:
@@ -307,7 +314,8 @@ class Inbox:
         """A copy of it is safe elsewhere: done with this attempt."""
         try:
             self._handled.add(self.user, received.message_id, received.attempt)
-        except OutboxError as exc:  # this process knows it all the same; only a later one could take up this attempt again
+        except OutboxError as exc:  # only a later process could take up this attempt again
+            self._handled.remember(self.user, received.message_id, received.attempt)
             _log.error("message_id=%s was passed on by %s, but that is not on disk: %s", received.message_id, self.user, exc)
         self._release(received)
 
@@ -328,18 +336,9 @@ class Inbox:
         )
 
 
-def _reason(value: object) -> str:
-    """Text that fits into a header: bounded, and without the halves of surrogate pairs that UTF-8 cannot take."""
-    return str(value)[:MAX_REASON].encode(errors="replace").decode()
-
-
-def _number(delivery: Delivery, header: str) -> int:
-    """A count from 1 in a header that anybody may have written."""
-    value = delivery.headers.get(header, 1)
-    return int(value) if isinstance(value, int) and 1 <= value < DONE else 1
-
-
-def _first_failure(received: ReceivedMessage) -> float:
-    """When the first attempt failed, Unix seconds: now, if this was the first."""
-    value = received._delivery.headers.get(FIRST_FAILURE)
-    return value / 1000 if isinstance(value, int) and 0 < value < LATEST else time.time()
+def _again(shown: ReceivedMessage | None, delivery: Delivery) -> bool:
+    """Whether `delivery` is what is shown, handed out again after a loss; then it is acked by this one. Not if only the id is the same."""
+    if shown is None or shown._delivery.epoch == delivery.epoch or shown._delivery.body != delivery.body:
+        return False
+    shown._delivery = delivery
+    return True

@@ -84,8 +84,8 @@ class SendMessage:
 class ReceiveMessage:
     """A receipt: `recipient_id` has `read_status` ("delivered" or "read") for the message `message_id`.
 
-    "read" is cumulative: it covers this message and all earlier ones of the same sender in the same conversation
-    (as XEP-0333 and Matrix receipts do).
+    "read" is cumulative: it covers this message and all earlier ones of the same sender in the same conversation (as XEP-0333 and
+    Matrix receipts do), in a group also those from before he joined; not what is known never to have reached him.
     """
 
     recipient_id: str

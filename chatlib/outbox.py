@@ -18,11 +18,12 @@ from typing import Any, Final
 
 from chatlib import events
 from chatlib.envelope import CONFIRMED, REFUSED, REJECTED, Outgoing
-from chatlib.errors import AccessRefused, ChatClosed, ChatError, DecodeError, InboxFull, InvalidAddress, OutboxFull, Unroutable
+from chatlib.errors import AccessRefused, ChatClosed, ChatError, DecodeError, InvalidAddress, OutboxFull, Unroutable
 from chatlib.events import Events
 from chatlib.link import Link, LinkState
 from chatlib.messages import SEND_MESSAGE, SendMessage, check_content, compose, decode, new_message_id
 from chatlib.names import escape, parse_address
+from chatlib.rejections import Rejections
 from chatlib.sent import SentMessage, SentState
 from chatlib.settings import Settings
 from chatlib.settled import Settled
@@ -100,7 +101,7 @@ class Outbox:
         self._closed = False
         self._keeps_pace = True
         self._settled = Settled(store.remove, workers, "messages") if store else None
-        self._refused: dict[SentMessage, None] = {}  # by the broker; it is being found out whose inbox is full
+        self.rejections = Rejections(workers, who_is_full, lambda sent, error: self._settle(sent, SentState.REJECTED, error))
         self._left: set[str] = set()  # ids that an earlier process left: nobody holds their SentMessage
         self.sent: weakref.WeakValueDictionary[str, SentMessage] = weakref.WeakValueDictionary()
         if link.queues.queue_type == "quorum":
@@ -227,8 +228,7 @@ class Outbox:
         if result == CONFIRMED:
             self._settle(sent, SentState.CONFIRMED, None)
         elif result == REJECTED:
-            self._refused[sent] = None
-            self._workers.submit(lambda: self._reject(sent))  # to say whose inbox is full, the broker has to be asked
+            self.rejections.add(sent)  # to say whose inbox is full, the broker has to be asked
         elif result == REFUSED:
             error = AccessRefused(f"{sent.message_id} to {sent.to} was not taken: {why}; send it again when that is granted")
             self._settle(sent, SentState.REJECTED, error)
@@ -245,22 +245,6 @@ class Outbox:
             self._left.discard(sent.message_id)
             if error is not None:
                 _log.warning("sent by an earlier process from this data_dir: %s", error)
-
-    def _reject(self, sent: SentMessage, *, ask: bool = True) -> None:
-        """On a worker."""
-        try:
-            who = tuple(self._who_is_full(sent)) if ask else ()
-        except ChatError:
-            who = ()
-        names = ", ".join(f"@{name}" for name in who) or ("somebody's" if sent.to.startswith("#") else sent.to)
-        if sent.to.startswith("#"):
-            names += f" (in {sent.to})"
-            advice = "the other members have it: do not send it again"
-        else:
-            advice = "wait until messages are taken from there, then send again"
-        if self._refused.pop(sent, self) is None:  # first to tell: `close` may be here, too
-            error = InboxFull(f"inbox full: {names} did not take {sent.message_id}; {advice}", who)
-            self._settle(sent, SentState.REJECTED, error)
 
     def _is_full(self, refused: Outgoing) -> bool | None:
         """On a worker: whether an inbox that it is for is full; None: nobody can tell."""
@@ -281,8 +265,7 @@ class Outbox:
 
     def close(self) -> int:
         """Tell those who wait; how many messages have no outcome. Call it when the link is closed."""
-        for sent in list(self._refused):
-            self._reject(sent, ask=False)
+        self.rejections.close()
         pending = [sent for sent in list(self.sent.values()) if sent.state is SentState.PENDING]
         for sent in pending:
             sent._close()

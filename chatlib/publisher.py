@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -83,7 +82,12 @@ class Publisher:
         self._line: deque[Outgoing] = deque()  # any thread appends, the I/O thread takes
         self._in_flight: Confirms[Outgoing] = Confirms()
         self._lanes = Lanes()
-        self._gate = Gate(lambda probe: self._write(probe) if self._lanes.enter(probe) else None, later, on_stuck)
+        self._gate = Gate(
+            lambda probe: self._write(probe) if self._lanes.enter(probe) else None,
+            later,
+            lambda held: self._line.extendleft(reversed(held)),
+            on_stuck,
+        )
         self.refusals = Refusals(later, on_stuck, self._on_full)
         self._returned: dict[tuple[str, str], str] = {}  # (message id, exchange) -> why; the confirm follows the return
         self._channel: Channel | None = None
@@ -92,7 +96,7 @@ class Publisher:
     @property
     def unconfirmed(self) -> int:
         """Publishes that wait for their turn or for a confirm."""
-        return len(self._line) + len(self._in_flight) + len(self.refusals)
+        return len(self._line) + len(self._in_flight) + len(self._gate) + len(self.refusals)
 
     def publish(self, outgoing: Outgoing) -> bool:
         """Put it in line; it is written again after every loss until its outcome is known.
@@ -119,9 +123,8 @@ class Publisher:
         self._channel = None
         self._returned.clear()
         self._lanes.clear()
-        self._gate.reset()
         unconfirmed = [*self.refusals.drain(), *self._in_flight.drain()]
-        self._line.extendleft(reversed(unconfirmed))
+        self._line.extendleft(reversed([*unconfirmed, *self._gate.drain()]))
         for outgoing in unconfirmed:
             self._emit(events.UNKNOWN, outgoing, reason)
         lost = [outgoing for outgoing in self._line.copy() if outgoing.once and not outgoing.settled]
@@ -149,11 +152,10 @@ class Publisher:
                 line.popleft()
                 continue
             if not lets(outgoing):
-                if not self._gate.has_asked(outgoing):
-                    self._gate.ask(itertools.islice(line.copy(), self._window))
-                break  # a confirm that must come calls this again
+                self._gate.hold(line.popleft())
+                continue
             if holds(outgoing) or not enter(outgoing):
-                break  # the same
+                break  # a confirm that must come calls this again
             line.popleft()
             self._write(outgoing)
 

@@ -98,7 +98,7 @@ class Queues:
         """Remove a binding, also from what recovery restores."""
         self._admin.forget([binding])
         say_last = declaring([LAST_WORD])
-        self._request(Request(lambda channel, done: channel.unbind(binding, lambda: say_last(channel, done))))
+        self._request(Request(lambda channel, done: channel.unbind(binding, lambda: say_last(channel, done)), removes=[binding]))
 
     def depth(self, queue: str) -> tuple[int, int]:
         """(ready messages, consumers), exact at this moment; unacked messages are not counted.
@@ -116,8 +116,13 @@ class Queues:
     def delete(self, queue: str) -> None:
         """Delete a queue with all that is in it, and forget it."""
         mark = mark_of(queue)
-        self._admin.forget([*self._admin.of_queue(queue), mark])
-        self._request(Request(lambda channel, done: channel.delete(queue, lambda: channel.delete_exchange(mark.name, lambda: done(None)))))
+        gone = [*self._admin.of_queue(queue), mark]
+        self._admin.forget(gone)
+
+        def delete(channel: Channel, done: Callable[[Any], None]) -> None:
+            channel.delete(queue, lambda: channel.delete_exchange(mark.name, lambda: done(None)))
+
+        self._request(Request(delete, removes=gone))
 
 
 def declaring(declarations: Sequence[Declaration]) -> Callable[[Channel, Callable[[Any], None]], None]:

@@ -133,7 +133,7 @@ class Receipts:
         """Everything earlier in the conversation is read, too, back to what was read before."""
         for message_id in reversed(tuple(self._conversations.get(conversation, ()) if conversation else ())):
             earlier = self._sent.get(message_id)
-            if earlier is None or message_id >= receipt.message_id:
+            if earlier is None or message_id >= receipt.message_id or earlier._never_reached(receipt.recipient_id):
                 continue
             if not earlier._receipt(receipt.recipient_id, "read"):
                 break

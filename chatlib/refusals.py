@@ -48,7 +48,7 @@ class Refusals:
         self._waiting = False  # to go out again
 
     def __len__(self) -> int:
-        return sum(map(len, self._held.values())) if self._held else 0
+        return sum(map(len, list(self._held.values()))) if self._held else 0
 
     def takes(self, outgoing: Outgoing) -> bool:
         """Whether what was refused is held now: no outcome is to be told yet."""

@@ -167,6 +167,12 @@ class SentMessage:
         self._tell()
         return True
 
+    def _never_reached(self, user: str) -> bool:
+        """Whether it is known that he cannot have it: it came back, or his inbox was full."""
+        if self._state is SentState.REJECTED:
+            return self.to.startswith("@") or user in getattr(self._error, "who", ())
+        return self._state is SentState.RETURNED
+
     def _end_waits(self) -> None:
         """Not at a receipt: a quick receiver's may be here before the broker's confirm."""
         for event in self._events:

@@ -29,19 +29,27 @@ class Unread:
             if len(messages) > LIMIT:
                 messages.pop(next(iter(messages)))
 
-    def take_up_to(self, received: ReceivedMessage) -> list[tuple[str, str]]:
-        """Take out `received` and all before it in its conversation; for each sender the last id among them: (sender, message id)."""
+    def up_to(self, received: ReceivedMessage) -> dict[str, str]:
+        """Of `received` and all before it in its conversation, for each sender the last: {sender: message id}."""
         with self._lock:
-            messages = self._conversations.setdefault(received.conversation, {})
+            messages = self._conversations.get(received.conversation, {})
             if received.message_id not in messages:
-                return [(received.sender_id, received.message_id)]
+                return {received.sender_id: received.message_id}
             last: dict[str, str] = {}
-            for message_id, sender in list(messages.items()):
-                del messages[message_id]
+            for message_id, sender in messages.items():
                 last[sender] = message_id
                 if message_id == received.message_id:
                     break
-            return list(last.items())
+            return last
+
+    def drop_up_to(self, received: ReceivedMessage) -> None:
+        """These were marked read."""
+        with self._lock:
+            messages = self._conversations.get(received.conversation, {})
+            for message_id in list(messages) if received.message_id in messages else ():
+                del messages[message_id]
+                if message_id == received.message_id:
+                    return
 
     def count(self, conversation: str) -> int:
         """How many are unread in "#group" or "@sender"."""

@@ -266,7 +266,7 @@ class ChatUser:
         try:
             received.ack()
         except OutboxError as exc:
-            # It was handled, and this process will drop it when it comes again; only a later one could show it twice.
+            self._inbox.keep_in_mind(received)
             _log.error("message_id=%s was handled by %s, but its id is not on disk: %s", received.message_id, self.name, exc)
             self._inbox.again(received, str(exc))
 

@@ -19,13 +19,19 @@ import chatlib
 from chatlib import AccessRefused, BrokerUnavailable, Chat, ChatError, RetryPolicy, Settings, TopologyMismatch, UnknownHost
 from chatlib.brokers import LocalBroker
 from chatlib.errors import DecodeError
-from chatlib.messages import decode
-from chatlib.names import DEAD_LETTERS, inbox_queue, receipts_queue
+from chatlib.messages import compose, decode, new_message_id
+from chatlib.names import DEAD_LETTERS, inbox_queue, parse_address, receipts_queue
 from tests.support import wait_until
-from tests.wire import Cable, Raw, management, raw
+from tests.wire import Cable, Raw, close_connections, management, raw
 
 Unique = Callable[[str], str]
 HASTY = Settings(connect_timeout=1.0, attempt_timeout=0.7, retry=RetryPolicy(attempts=1))
+
+
+def said(sender: str, to: str, content: str) -> tuple[bytes, str]:
+    """A message as it is on the wire, and its id."""
+    message = compose(message_id := new_message_id(), sender, parse_address(to), content, time.time())
+    return message.encode(), message_id
 
 
 @pytest.fixture
@@ -352,6 +358,62 @@ def test_foreign_dead_letters_can_be_listed_and_purged(chat: Chat, broker: Local
 
 
 # queues that are not what they were
+
+
+def test_a_foreign_dead_letter_with_endless_reasons_can_be_replayed(chat: Chat, broker: LocalBroker, unique: Unique) -> None:
+    """Small as they came, and larger than a frame once they are text: the link would be lost again and again."""
+    bob = chat.user(unique("bob"))
+    body, message_id = said("eve", bob.address, "boo")
+    with raw(broker.url) as stranger:
+        headers = {"x-chat-queue": inbox_queue(bob.name), "x-chat-failures": [True] * 20_000}
+        stranger.put(DEAD_LETTERS, body, message_id=message_id, headers=headers)
+    assert chat.dead_letters.replay(message_id, timeout=10) == 1
+    assert [message.content for message in bob.receive(limit=1, timeout=5) if not message.ack()] == ["boo"]
+    assert chat.reconnects == 0
+
+
+@pytest.mark.parametrize("first", [{}, {"x-chat-first-attempt": 2**30 - 1}])
+@pytest.mark.parametrize("attempt", [2**30 - 1, 2**30, 2**62])
+def test_no_number_of_attempts_makes_a_message_disappear(broker: LocalBroker, unique: Unique, first: dict[str, int], attempt: int) -> None:
+    """It fails once: it is retried or among the dead letters; and there it stays, if it cannot be replayed."""
+    seen: list[int] = []
+
+    def fail_once(message: chatlib.ReceivedMessage) -> None:
+        seen.append(message.attempt)
+        if len(seen) == 1:
+            raise RuntimeError("once")
+
+    with chatlib.connect(broker, settings=Settings(retry=RetryPolicy(base=0.1, cap=0.1))) as chat:
+        bob = chat.user(unique("bob"))
+        bob.on_message(fail_once)
+        body, message_id = said("eve", bob.address, "boo")
+        with raw(broker.url) as stranger:
+            stranger.put(inbox_queue(bob.name), body, message_id=message_id, headers={"x-chat-attempt": attempt} | first)
+        wait_until(lambda: chat.dead_letters[message_id], 10, "it is among the dead letters")
+        with pytest.raises(ChatError, match="cannot be counted"):
+            chat.dead_letters.replay(message_id)
+        assert chat.dead_letters[message_id].reason == "RuntimeError: once" and len(seen) == 1
+        assert chat.dead_letters.purge(message_id) == 1
+
+
+def test_a_foreign_message_under_the_id_of_another_takes_nothing_from_it(broker: LocalBroker, unique: Unique) -> None:
+    """Both are in hand when the connection is lost; one is acked: the other comes again, to the next chat, too."""
+    with chatlib.connect(broker, name=unique("chat")) as chat:
+        bob = chat.user(unique("bob"))
+        real, message_id = said("ann", bob.address, "real")
+        foreign, _ = said("eve", bob.address, "foreign")
+        with raw(broker.url) as stranger:
+            for body in (foreign, real):
+                stranger.put(inbox_queue(bob.name), body, message_id=message_id, delivery_mode=2)
+        held = list(bob.receive(limit=2, timeout=5))
+        assert [message.content for message in held] == ["foreign", "real"]
+        close_connections(broker, chat.name)
+        wait_until(lambda: chat.reconnects == 1 and chat.state == "connected", 15, "it is connected again")
+        assert list(bob.receive(timeout=2)) == [], "both are in hand"
+        held[1].ack()
+        assert chat.flush(10)
+    with chatlib.connect(broker) as chat:
+        assert [message.content for message in chat.user(bob.name).receive(timeout=2) if not message.ack()] == ["foreign"]
 
 
 def test_a_deleted_queue_comes_back_and_sending_works_again(chat: Chat, broker: LocalBroker, unique: Unique) -> None:

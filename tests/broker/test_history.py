@@ -12,13 +12,14 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 import chatlib
-from chatlib import Chat, ChatError, ChatUser, TopologyMismatch
+from chatlib import Chat, ChatError, ChatUser, InvalidName, TopologyMismatch
 from chatlib.brokers import LocalBroker
+from chatlib.gate import PATIENCE
 from chatlib.group import ChatGroup
 from chatlib.names import history_queue
 from chatlib.topology import SETTLING
 from tests.support import unique_name, wait_until
-from tests.wire import raw
+from tests.wire import close_connections, raw
 
 Unique = Callable[[str], str]
 
@@ -252,3 +253,50 @@ def test_who_finds_a_history_that_somebody_else_has_just_begun_waits_until_it_is
             began = time.monotonic()
             three.group(address, history=True)
             assert time.monotonic() - began < SETTLING - 0.5
+
+
+def test_a_name_that_is_too_long_for_a_stream_is_refused_and_the_longest_is_not(chat: Chat, unique: Unique) -> None:
+    """The broker would declare the stream, route to it, and never confirm what was said there."""
+    ann = chat.user(unique("ann"))
+    name = unique("g").ljust(225, "g")
+    team = chat.group("#" + name, history=True)
+    ann.send(team.address, "it works").wait(20)
+    assert words(team.history()) == ["it works"]
+    with pytest.raises(InvalidName, match="225 bytes"):
+        chat.group("#" + name + "g", history=True)
+    team.delete_history()
+
+
+def test_a_history_that_somebody_else_deleted_does_not_come_back_half(broker: LocalBroker, unique: Unique) -> None:
+    """Kept by two chats, deleted by one: after a reconnect of the other nobody waits for a stream that is gone, nor does a third."""
+    with chatlib.connect(broker) as here, chatlib.connect(broker, name=unique("there")) as there:
+        address = "#" + unique("team")
+        ann, bob = there.user(unique("ann")), here.user(unique("bob"))
+        bob.join(address)
+        for each in (here, there):
+            each.group(address, history=True)
+        ann.send(address, "1").wait(10)
+        here.group(address).delete_history()
+        close_connections(broker, there.name)
+        wait_until(lambda: there.reconnects == 1 and there.state == "connected", 15, "it is connected again")
+        ann.send(address, "2").wait(5)
+    with chatlib.connect(broker) as third:
+        third.user(unique("cid")).send(address, "3").wait(5)
+
+
+def test_while_a_group_waits_for_its_history_everybody_else_goes_on(broker: LocalBroker, unique: Unique) -> None:
+    """The stream was deleted behind our back, and the group still says that it keeps one: its messages wait, no others do."""
+    with chatlib.connect(broker, name=unique("chat")) as chat:
+        ann, team, other = chat.user(unique("ann")), "#" + unique("team"), "#" + unique("other")
+        chat.group(team, history=True)
+        for group in (team, other):
+            ann.join(group)
+            ann.send(group, "0").wait(10)
+        with raw(broker.url) as stranger:
+            stranger.channel.queue_delete(history_queue(team[1:]))
+        close_connections(broker, chat.name)
+        wait_until(lambda: chat.reconnects == 1 and chat.state == "connected", 15, "it is connected again")
+        first, second = ann.send_many([(team, "1"), (team, "2")])
+        ann.send_many([(ann.address, "to somebody"), (other, "to others")])[-1].wait(5)
+        assert first.state == second.state == "pending" and chat.unconfirmed == 2
+        assert second.wait(PATIENCE + 15) and first.state == "confirmed", "in the end they go on without it"

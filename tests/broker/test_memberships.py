@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from unittest.mock import Mock
 
 import pytest
@@ -12,6 +13,7 @@ from chatlib.brokers import LocalBroker
 from chatlib.errors import ManagementUnreachable, Unroutable
 from chatlib.management import Management
 from tests.support import wait_until
+from tests.wire import close_connections
 
 
 def test_groups_joined_in_an_earlier_connection_are_known_in_a_later_one(broker: LocalBroker, unique: Callable[[str], str]) -> None:
@@ -42,6 +44,23 @@ def test_joining_again_after_leaving_elsewhere_is_a_membership(broker: LocalBrok
         bob.join(group)
         ann.send(group, "to bob").wait(10)
         assert [message.content for message in bob.receive(limit=1, timeout=10)] == ["to bob"]
+
+
+def test_joining_and_leaving_at_the_same_moment_a_reconnect_changes_nothing(broker: LocalBroker, unique: Callable[[str], str]) -> None:
+    """Whoever was last on the broker: recovery restores that, and not what was asked for last."""
+    with chatlib.connect(broker, name=unique("chat")) as chat:
+        bob = chat.user(unique("bob"))
+        groups = ["#" + unique("team") for _ in range(30)]
+        with ThreadPoolExecutor(2) as pool:
+            for group in groups:
+                both = [pool.submit(bob.join, group), pool.submit(bob.leave, group)]
+                for done in both:
+                    done.result(10)
+        before = [bob.name in chat.members(group) for group in groups]
+        close_connections(broker, chat.name)
+        wait_until(lambda: chat.reconnects == 1 and chat.state == "connected", 15, "it is connected again")
+        chat.user(unique("ann"))  # an answer to this means that everything was restored
+        assert [bob.name in chat.members(group) for group in groups] == before
 
 
 def test_groups_are_asked_for_again_when_the_first_answer_did_not_come(

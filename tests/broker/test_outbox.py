@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 import chatlib
-from chatlib import InvalidAddress, InvalidContent, InvalidName, OutboxFull, Settings
+from chatlib import InvalidAddress, InvalidContent, InvalidName, OutboxFull, ReceivedMessage, RetryPolicy, Settings
 from chatlib.brokers import LocalBroker
 from chatlib.errors import OutboxDamaged, OutboxError
 from chatlib.events import CONFIRMED, RETURNED, SENT, STORED, Event
+from chatlib.handled import DONE
 from chatlib.store import Store
 from tests.support import wait_until
 from tests.wire import Cable
@@ -327,3 +328,39 @@ def test_a_damaged_a_foreign_and_a_read_only_outbox_are_refused_when_connecting(
         chatlib.connect(broker, data_dir=tmp_path / "file")
     with chatlib.connect(broker, data_dir=tmp_path / "good") as chat:
         assert chat.state == "connected"
+
+
+@pytest.mark.parametrize("way", ["raises", "retries"])
+def test_an_ack_that_the_disk_refused_did_not_happen(
+    broker: LocalBroker, unique: Unique, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """A handler that acks by itself hears of the full disk, and the message comes again; its sender is told nothing before that."""
+    settings = Settings(retry=RetryPolicy(base=0.1, cap=0.1))
+    with chatlib.connect(broker, data_dir=tmp_path, settings=settings) as chat, chatlib.connect(broker) as other:
+        bob, ann = chat.user(unique("bob")), other.user(unique("ann"))
+        store, done, refused = chat._store, list[int](), list[dict[str, str]]()
+        assert store
+        add: Any = store.add_handled
+
+        def full(user: str, message_id: str, attempt: int, *rest: Any) -> None:
+            if attempt == DONE and not refused:
+                raise OutboxFull("the disk is full")
+            add(user, message_id, attempt, *rest)
+
+        def handle(message: ReceivedMessage) -> None:
+            try:
+                message.ack()
+            except OutboxFull:
+                refused.append(sent.receipts)
+                if way == "raises":
+                    raise
+                message.retry("no room")
+                return
+            done.append(message.attempt)
+
+        monkeypatch.setattr(store, "add_handled", full)
+        sent = ann.send(bob.address, "x")
+        bob.on_message(handle)
+        wait_until(lambda: done == [2], 15, "it came again, and was taken")
+        assert refused == [{}] and len(chat.dead_letters) == 0
+        wait_until(lambda: sent.receipts == {bob.name: "delivered"}, 10, "its sender is told")

@@ -52,12 +52,33 @@ def test_of_a_burst_exactly_so_many_are_taken_and_each_of_the_others_is_told(cha
     bob.go_offline()
     sent = [ann.send(bob.address, str(number)) for number in range(500)]
     assert chat.flush(20)
-    wait_until(lambda: all(message.state != "pending" for message in sent), 20, "each has its outcome")
+    assert all(message.state != "pending" for message in sent), "that is what flush waits for"
     confirmed = [message.content for message in sent if message.state == "confirmed"]
     assert len(confirmed) == LIMIT and all(message.state == "rejected" for message in sent if message.content not in confirmed)
     assert all(isinstance(message.error, InboxFull) and message.error.who == (bob.name,) for message in sent if message.error)
     bob.go_online()
     assert contents(bob, LIMIT) == confirmed and contents(bob) == []
+
+
+def test_who_is_full_is_asked_for_all_at_once_and_holds_nobody_up(chat: Chat, unique: Unique, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand refusals in a group: some questions to the management API, not a thousand, and receipts of others come meanwhile."""
+    group = "#" + unique("team")
+    ann, bob, cid, zoe = (chat.user(unique(name)) for name in ("ann", "bob", "cid", "zoe"))
+    bob.join(group)
+    cid.join(group)
+    cid.on_message(lambda _: None)
+    zoe.on_message(lambda _: None)
+    fill(ann, bob)
+    asked: list[str] = []
+    members = chat.members
+    monkeypatch.setattr(chat, "members", lambda name: [asked.append(name), members(name)][1])
+    sent = [ann.send(group, str(number)) for number in range(1000)]
+    other = ann.send(zoe.address, "hello")
+    assert chat.flush(60)
+    assert all(bob.name in message.error.who for message in sent if isinstance(message.error, InboxFull))
+    assert sum(isinstance(message.error, InboxFull) for message in sent) == 1000
+    assert 1 <= len(asked) < 200, len(asked)
+    wait_until(lambda: other.receipts == {zoe.name: "delivered"}, 10, "the receipt of somebody else")
 
 
 def test_in_a_group_the_full_ones_are_named_and_the_others_get_it_once(chat: Chat, unique: Unique) -> None:

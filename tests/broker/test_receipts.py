@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 import chatlib
-from chatlib import Chat, Settings
+from chatlib import Chat, OutboxFull, Settings
 from chatlib.brokers import LocalBroker
 from chatlib.events import RECEIPT, Event
 from chatlib.names import receipts_queue
@@ -210,3 +211,42 @@ def test_with_a_data_dir_no_receipt_is_lost_with_its_chat(broker: LocalBroker, u
         store = Store(tmp_path)
         assert store.waiting_receipts() == []
         store.close()
+
+
+def test_what_was_refused_is_not_read_with_what_came_later(broker: LocalBroker, unique: Unique) -> None:
+    with chatlib.connect(broker, settings=Settings(inbox_limit=1)) as chat:
+        ann, bob = chat.user(unique("ann")), chat.user(unique("bob"))
+        bob.go_offline()
+        first, refused = ann.send_many([(bob.address, "first"), (bob.address, "refused")])
+        assert chat.flush(10)
+        assert (first.state, refused.state) == ("confirmed", "rejected")
+        bob.go_online()
+        (message,) = bob.receive(limit=1, timeout=5)
+        message.ack()
+        last = ann.send(bob.address, "last").wait(10)
+        (message,) = bob.receive(limit=1, timeout=5)
+        message.ack()
+        message.mark_read()
+        wait_until(lambda: first.receipts == last.receipts == {bob.name: "read"}, 10, "both are read")
+        assert refused.receipts == {}
+
+
+def test_marking_again_after_a_full_disk_tells_everybody(
+    broker: LocalBroker, unique: Unique, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first receipt was refused: nothing counts as told, and all are told when it is marked again."""
+    with chatlib.connect(broker, data_dir=tmp_path) as chat:
+        ann, cid, bob = (chat.user(unique(name)) for name in ("ann", "cid", "bob"))
+        group = "#" + unique("team")
+        bob.join(group)
+        sent = [who.send(group, "x").wait(10) for who in (ann, cid)]
+        messages = list(bob.receive(limit=2, timeout=5))
+        for message in messages:
+            message.ack()
+        assert chat._store
+        with monkeypatch.context() as patch:
+            patch.setattr(chat._store, "add_receipts", Mock(side_effect=OutboxFull("the disk is full")))
+            with pytest.raises(OutboxFull):
+                messages[-1].mark_read()
+        messages[-1].mark_read()
+        wait_until(lambda: all(each.receipts == {bob.name: "read"} for each in sent), 10, "both senders know")

@@ -11,6 +11,7 @@ from chatlib.gate import PAUSE, SILENCE, Gate
 from chatlib.topology import GROUPS, HISTORIES
 
 SAID = Outgoing(GROUPS.name, "team", b"x", "1", "SEND_MESSAGE", 0, lambda *_: None)
+LATER = Outgoing(GROUPS.name, "team", b"x", "2", "SEND_MESSAGE", 0, lambda *_: None)
 
 
 class Channel:
@@ -20,7 +21,8 @@ class Channel:
         self.written: list[Outgoing] = []
         self.calls: list[tuple[float, Callable[[], None]]] = []
         self.found_silent = 0
-        self.gate = Gate(self.written.append, lambda seconds, call: self.calls.append((seconds, call)), self.silent)
+        self.released: list[Outgoing] = []
+        self.gate = Gate(self.written.append, lambda seconds, call: self.calls.append((seconds, call)), self.released.extend, self.silent)
 
     def silent(self) -> None:
         self.found_silent += 1
@@ -41,7 +43,7 @@ class Channel:
 def channel() -> Channel:
     """One that has asked for the group, which keeps a history; its mark is on the way."""
     made = Channel()
-    made.gate.ask([SAID])
+    made.gate.hold(SAID)
     assert [probe.exchange for probe in made.written] == [HISTORIES.name] and not made.gate.lets(SAID)
     made.answer(CONFIRMED)
     assert [probe.key for probe in made.written[1:]] == ["history.team"] and not made.gate.lets(SAID)
@@ -50,9 +52,12 @@ def channel() -> Channel:
 
 def test_a_group_without_a_history_waits_for_one_answer() -> None:
     channel = Channel()
-    channel.gate.ask([SAID, SAID])
+    channel.gate.hold(SAID)
+    channel.gate.hold(LATER)
+    assert len(channel.gate) == 2
     channel.answer(RETURNED)
     assert channel.gate.lets(SAID) and len(channel.written) == 1
+    assert channel.released == [SAID, LATER] and not len(channel.gate)
 
 
 def test_a_mark_is_written_until_the_stream_takes_it(channel: Channel) -> None:
@@ -60,7 +65,7 @@ def test_a_mark_is_written_until_the_stream_takes_it(channel: Channel) -> None:
     channel.after(PAUSE)
     assert len(channel.written) == 3 and not channel.gate.lets(SAID)
     channel.answer(CONFIRMED)
-    assert channel.gate.lets(SAID)
+    assert channel.gate.lets(SAID) and channel.released == [SAID]
     channel.after(SILENCE)
     assert not channel.found_silent, "each mark had its answer"
 
@@ -68,12 +73,19 @@ def test_a_mark_is_written_until_the_stream_takes_it(channel: Channel) -> None:
 def test_a_mark_without_an_answer_needs_another_channel(channel: Channel) -> None:
     channel.after(SILENCE)
     assert channel.found_silent == 1 and not channel.gate.lets(SAID)
+    for said in channel.gate.drain():
+        channel.gate.hold(said)
+    channel.answer(CONFIRMED)
+    channel.after(SILENCE)
+    assert channel.found_silent == 1, "it has more time now"
+    channel.after(2 * SILENCE)
+    assert channel.found_silent == 2
 
 
 def test_what_belongs_to_an_earlier_channel_means_nothing(channel: Channel) -> None:
-    channel.gate.reset()
+    assert channel.gate.drain() == [SAID]
     channel.answer(LOST)
     channel.after(SILENCE)
-    assert not channel.found_silent and not channel.gate.lets(SAID)
-    channel.gate.ask([SAID])
+    assert not channel.found_silent and not channel.gate.lets(SAID) and not channel.released
+    channel.gate.hold(SAID)
     assert len(channel.written) == 3, "it asks anew"

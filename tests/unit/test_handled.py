@@ -116,13 +116,15 @@ def test_a_smaller_limit_forgets_on_disk_at_once(tmp_path: Path) -> None:
     store.close()
 
 
-def test_what_the_disk_refuses_is_told_and_still_known_to_this_process(tmp_path: Path) -> None:
-    """The handler has run: at least this process must not run it again when the message comes back."""
+def test_what_the_disk_refuses_is_not_noted_unless_it_is_to_be_remembered(tmp_path: Path) -> None:
+    """An ack that raised did not happen. Where a handler has returned, at least this process must not run it again."""
     store = Store(tmp_path)
     handled = Handled(10, store)
     store.close()
     with pytest.raises(OutboxError):
         handled.add("bob", "m")
+    assert not handled.seen("bob", "m", 1)
+    handled.remember("bob", "m")
     assert handled.seen("bob", "m", 1)
 
 

@@ -6,6 +6,7 @@ exactly what was there when he began. Marks are small and never shown.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import deque
@@ -63,7 +64,7 @@ class History:
         back = count + 10  # a few more, for the marks among them
         while True:
             start = max(0, end - back)
-            found = deque(self._between(start, mark, since), maxlen=count)
+            found = deque(self._between(start, mark, since), maxlen=min(count, sys.maxsize))
             if len(found) == count or start == 0:
                 return list(found)
             back *= 4

@@ -32,6 +32,7 @@ from chatlib.store import Store
 from chatlib.topology import check_history_name, of_history, of_user
 from chatlib.urls import masked
 from chatlib.user import ChatUser
+from chatlib.waiting import seconds
 from chatlib.workers import Workers
 
 if TYPE_CHECKING:
@@ -256,7 +257,11 @@ class Chat:
         return self._outbox.sent.get(message_id)
 
     def flush(self, timeout: float = 30.0) -> bool:
-        """Wait until everything sent has its outcome; False if that took longer than `timeout` seconds."""
+        """Wait until everything sent has its outcome; False if that took longer than `timeout` seconds.
+
+        Raises TypeError or ValueError for what is no number of seconds.
+        """
+        timeout = seconds(timeout, "the timeout of flush()")
         deadline = time.monotonic() + timeout
         rejections = self._outbox.rejections  # of the link's outcomes, so after it
         parts = (self._delays.flush, self._link.flush, rejections.flush)
@@ -267,7 +272,9 @@ class Chat:
 
         What has no outcome by then is kept in the `data_dir` for the next connect; without one it is lost, and a warning says so.
         A handler that is still at work by then comes too late to ack: its message comes again.
+        Raises TypeError or ValueError for a `timeout` that is none, and then nothing is closed.
         """
+        timeout = seconds(timeout, "the timeout of close()")
         if os.getpid() != self._pid:
             return  # a forked child: nothing of this is its own
         with self._users_lock:

@@ -33,6 +33,7 @@ from chatlib.messages import SEND_MESSAGE, SendMessage, decode
 from chatlib.names import DEAD_LETTERS, escape, user_of_queue
 from chatlib.session import Session
 from chatlib.topology import USERS
+from chatlib.waiting import seconds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -168,9 +169,9 @@ class DeadLetters:
         Each is taken out when the broker has confirmed its copy: a death in between repeats and never loses, and who has handled
         the first drops the second. Of all, those that do not say whose inbox they came from stay where they are.
         Raises KeyError for an id that is not here, ChatError where nothing says whose inbox it was, or an inbox refused,
-        OutcomeUnknown after `timeout` seconds.
+        OutcomeUnknown after `timeout` seconds; before anything else TypeError or ValueError for a `timeout` that is none.
         """
-        deadline, wanted = time.monotonic() + timeout, set(message_ids)
+        deadline, wanted = time.monotonic() + seconds(timeout, "the timeout of replay()"), set(message_ids)
         with self._link.session() as session:
             letters = _chosen(session, wanted)
             known = {key: copies for key, copies in letters.items() if key.user}

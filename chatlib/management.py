@@ -17,6 +17,7 @@ from chatlib.errors import ChatError, ManagementError, ManagementUnreachable
 from chatlib.names import unescape, user_of_queue
 from chatlib.topology import GROUPS
 from chatlib.urls import MANAGEMENT, masked
+from chatlib.waiting import seconds
 
 __all__ = ["Management"]
 
@@ -60,7 +61,7 @@ class Management:
         self._http = httpx.Client(
             base_url=f"{self.url}/api/",
             auth=(unquote(account.username or "guest"), unquote(account.password or "guest")),
-            timeout=timeout,
+            timeout=seconds(timeout, "the timeout"),
             trust_env=False,  # a proxy of the environment is not between us and a broker on loopback
         )
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from chatlib.errors import ChatClosed, ChatError, OutcomeUnknown
 from chatlib.messages import ReadStatus, SendMessage
+from chatlib.waiting import seconds
 
 __all__ = ["Progress", "SentMessage", "SentState"]
 
@@ -111,16 +112,16 @@ class SentMessage:
 
         timeout: seconds. Raises Unroutable (returned), InboxFull or AccessRefused (rejected), and OutcomeUnknown when
         nothing is known in time: the message is then still in the outbox and will be sent again under the same id.
+        TypeError or ValueError for what is no number of seconds.
         """
-        if not isinstance(timeout, int | float):
-            raise TypeError(f"wait() takes a number of seconds, got {timeout!r}; math.inf is for ever")
+        timeout = seconds(timeout, "the timeout of wait()")
         if self._state is SentState.PENDING and not self._closed:
             event = threading.Event()
             with _adding:
                 self._events = (*self._events, event)
             try:
                 if self.state is SentState.PENDING and not self._closed:  # look again: it may have been settled in between
-                    event.wait(min(timeout, threading.TIMEOUT_MAX))
+                    event.wait(timeout)
             finally:
                 with _adding:
                     self._events = tuple(other for other in self._events if other is not event)

@@ -16,6 +16,7 @@ from chatlib.names import inbox_queue, parse_address, receipts_queue, retries_qu
 from chatlib.received import ReceivedMessage
 from chatlib.sent import SentMessage
 from chatlib.topology import membership, of_retries
+from chatlib.waiting import seconds
 from chatlib.workers import Serial
 
 if TYPE_CHECKING:
@@ -96,12 +97,13 @@ class ChatUser:
         """The messages for him, oldest first; ends after `limit` of them, or when nothing came for `timeout` seconds.
 
         Settle each one (`ack`, `retry`): the broker hands out at most `Settings.prefetch` unsettled ones.
-        While he is offline nothing comes. Raises ChatError if a handler takes the messages (`on_message`).
+        While he is offline nothing comes. Raises ChatError if a handler takes the messages (`on_message`), TypeError or ValueError
+        for a limit or a timeout that is no number.
         """
         self._chat._check_open()
-        for name, value in (("limit", limit), ("timeout", timeout)):
-            if not isinstance(value, int | float) and not (name == "limit" and value is None):
-                raise TypeError(f"receive() takes a {name} that is a number, got {value!r}; math.inf seconds are for ever")
+        if limit is not None and not isinstance(limit, int | float):
+            raise TypeError(f"receive() takes a limit that is a number, or None, got {limit!r}")
+        timeout = seconds(timeout, "the timeout of receive()")
         if self._handler is not None:
             raise ChatError(f"{self.name!r} has a handler that takes his messages: remove it with on_message(None) to use receive()")
         self._listen()

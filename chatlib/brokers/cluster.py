@@ -23,6 +23,7 @@ from chatlib.brokers.mapper import Mapper
 from chatlib.brokers.members import BrokerCluster
 from chatlib.brokers.ports import Ports, choose_distinct, choose_ports
 from chatlib.errors import BrokerStartFailed, BrokerUnavailable
+from chatlib.waiting import seconds
 
 __all__ = ["LocalCluster"]
 
@@ -59,7 +60,7 @@ class LocalCluster(BrokerCluster[LocalBroker]):
         self._name = name or (self._data_dir.name if self._data_dir is not None else "cluster")
         self._plugins = None if plugins is None else tuple(plugins)
         self._config = None if config is None else tuple(config)
-        self.start_timeout = start_timeout
+        self.start_timeout = seconds(start_timeout, "start_timeout")
         self._nodes: tuple[LocalBroker, ...] = ()
         self._mapper: Mapper | None = None
         self._closed = False

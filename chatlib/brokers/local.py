@@ -20,6 +20,7 @@ from chatlib.brokers.process import OurProcess
 from chatlib.brokers.readiness import await_ready
 from chatlib.errors import AccessRefused, BrokerUnavailable, InvalidName
 from chatlib.urls import masked
+from chatlib.waiting import seconds
 
 __all__ = ["DEFAULT_NAME", "LocalBroker", "running_brokers"]
 
@@ -60,7 +61,7 @@ class LocalBroker(Startable):
         folder = None if data_dir is None else Path(data_dir).expanduser().absolute()
         self._name = name or (folder.name if folder is not None else "temporary")
         self._keeper = Keeper(folder, name=name, detached=detached, ports=ports, plugins=plugins, config=config)
-        self._start_timeout = start_timeout
+        self._start_timeout = seconds(start_timeout, "start_timeout")
         self._finalizer = weakref.finalize(self, self._keeper.abandon)  # when this object is collected, and at exit
 
     @classmethod

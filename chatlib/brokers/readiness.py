@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from chatlib.errors import AccessRefused, BrokerUnavailable
 from chatlib.urls import masked
+from chatlib.waiting import seconds
 
 __all__ = ["await_ready", "port_open"]
 
@@ -31,8 +32,9 @@ def await_ready(url: str, timeout: float, check: Callable[[], None] = lambda: No
     """Return when a client can connect to `url` and declare.
 
     check: called before each try; raises what ends the waiting early (the process died, somebody froze it).
-    Raises `AccessRefused` when the broker keeps saying no, `BrokerUnavailable` after `timeout` seconds.
+    Raises `AccessRefused` when the broker keeps saying no, `BrokerUnavailable` after `timeout` seconds; as `waiting.seconds`.
     """
+    timeout = seconds(timeout, "the timeout")
     from chatlib.probe import probe  # late: it imports pika, which need not be there to start a broker
 
     parts = urlsplit(url)

@@ -331,8 +331,24 @@ def test_times_that_are_none_are_refused_at_the_call(chat: Chat, unique: Unique)
         ann.receive(timeout=None)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="limit"):
         ann.receive(limit="3")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="seconds"):
-        ann.send(ann.address, "hello").wait(None)  # type: ignore[arg-type]
+    sent = ann.send(ann.address, "hello")
+    for taker in (sent.wait, chat.flush, lambda timeout: ann.receive(timeout=timeout)):
+        with pytest.raises(TypeError, match="must be a number of seconds, got None"):
+            taker(None)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="must be a number of seconds, got nan"):
+            taker(float("nan"))
+
+
+def test_a_close_that_is_refused_closes_nothing_and_the_next_one_closes(broker: LocalBroker, unique: Unique) -> None:
+    chat = chatlib.connect(broker)
+    ann = chat.user(unique("ann"))
+    for wrong, error in ((None, TypeError), ("5", TypeError), (float("nan"), ValueError)):
+        with pytest.raises(error, match=r"the timeout of close\(\) must be a number of seconds"):
+            chat.close(wrong)  # type: ignore[arg-type]
+    ann.send(ann.address, "hello").wait(20)
+    assert chat.state == "connected" and ann.is_online
+    chat.close()
+    assert chat.state == "closed"
 
 
 def test_a_closed_chat_says_so_at_once(broker: LocalBroker, unique: Unique) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -94,6 +95,18 @@ def test_all_are_replayed_once_and_sender_and_hooks_hear_of_it(chat: Chat, uniqu
     assert [(event["message_id"], event["user"]) for event in events] == [(message_id, bob) for message_id in ids]
     assert chat.dead_letters.replay() == 0  # nothing there is no error
     assert chat.dead_letters.list() == []
+
+
+def test_a_replay_may_wait_for_ever_and_not_for_what_is_no_time(chat: Chat, unique: Unique) -> None:
+    bob = unique("bob")
+    ids = bury(chat, bob, ["a"], unique)
+    for wrong, error in ((math.nan, ValueError), (None, TypeError)):
+        with pytest.raises(error, match=r"the timeout of replay\(\) must be a number of seconds"):
+            chat.dead_letters.replay(timeout=wrong)  # type: ignore[arg-type]
+    assert len(chat.dead_letters) == 1
+    assert chat.dead_letters.replay(timeout=math.inf) == 1
+    assert [message.message_id for message in chat.user(bob).receive(limit=2, timeout=0.5)] == ids
+    assert len(chat.dead_letters) == 0
 
 
 def test_a_replay_has_a_full_set_of_attempts_and_keeps_its_story(chat: Chat, unique: Unique) -> None:

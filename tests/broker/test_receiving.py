@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -288,7 +289,8 @@ def test_a_handler_set_late_gets_what_waited_and_removed_gets_nothing_more(chat:
     assert later.content == "later" and got == expected
 
 
-def test_closing_waits_for_the_handler_that_runs_and_its_ack_counts(broker: LocalBroker, unique: Unique) -> None:
+@pytest.mark.parametrize("timeout", [5.0, math.inf])
+def test_closing_waits_for_the_handler_that_runs_and_its_ack_counts(broker: LocalBroker, unique: Unique, timeout: float) -> None:
     """Otherwise every graceful end would show a message twice."""
     name, inside, gate = unique("bob"), threading.Event(), threading.Event()
     got: list[str] = []
@@ -297,14 +299,16 @@ def test_closing_waits_for_the_handler_that_runs_and_its_ack_counts(broker: Loca
 
     def slow(message: ReceivedMessage) -> None:
         inside.set()
-        gate.wait(1)
+        gate.wait(10)
         got.append(message.content)
 
     bob.on_message(slow)
     send(chat.user(unique("ann")), bob, 3)
     assert inside.wait(30)
-    closing = threading.Thread(target=chat.close)
+    closing = threading.Thread(target=chat.close, args=(timeout,))
     closing.start()
+    wait_until(lambda: bob._inbox._closed, 10, "it is closing")
+    assert not got
     gate.set()
     closing.join(10)
     assert got == ["0"] and not closing.is_alive()

@@ -24,6 +24,7 @@ from chatlib.brokers.ports import Ports
 from chatlib.brokers.readiness import await_ready
 from chatlib.errors import AccessRefused, BrokerStartFailed, BrokerUnavailable, InvalidName
 from chatlib.urls import masked
+from chatlib.waiting import seconds
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -74,7 +75,7 @@ class DockerBroker(Startable):
 
     def _own(self, vessel: Vessel, start_timeout: float) -> None:
         self._vessel = vessel
-        self._start_timeout = start_timeout
+        self._start_timeout = seconds(start_timeout, "start_timeout")
         self._served = ""  # the start of the container that has served a client
         self._finalizer = weakref.finalize(self, vessel.release)  # when this object is collected, and at exit
 

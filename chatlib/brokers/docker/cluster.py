@@ -20,6 +20,7 @@ from chatlib.brokers.members import BrokerCluster
 from chatlib.brokers.node import LARGEST_WAL, SUSPECT, TICK_TIME
 from chatlib.brokers.ports import choose_distinct
 from chatlib.errors import ChatError, InvalidName
+from chatlib.waiting import seconds
 
 __all__ = ["DockerCluster"]
 
@@ -81,7 +82,7 @@ class DockerCluster(BrokerCluster[DockerBroker]):
         super().__init__()
         self._name = name
         self._nodes = tuple(nodes)
-        self.start_timeout = start_timeout
+        self.start_timeout = seconds(start_timeout, "start_timeout")
         self._engine = Engine()
         self._segments = Segments(name, own=own_network)
         weakref.finalize(self, _abandon, [node._vessel for node in nodes], self._segments, self._engine)  # when collected, and at exit

@@ -51,6 +51,7 @@ class ChatUser:
         self._pause_for = 0.0
         self._failed = 0  # in a row
         self._paused_until = 0.0
+        self._pause_end: threading.Timer | None = None
         self._handling: Serial = chat._workers.serial(self._handle_next)
         self._inbox = Inbox(name, chat._link, chat.settings, chat._handled, chat._delays, chat._hops, self._arrived, chat._receipts.publish)
         self._subscriptions: list[Subscription] = []
@@ -124,18 +125,21 @@ class ChatUser:
         A handler may settle the message itself. None removes the handler. One that never returns keeps Python from ending.
         pause_after: after that many failures in a row, of whatever messages, leave the inbox alone for `pause_for` seconds,
         instead of using up the attempts of every message while something that all of them need is down; then one message is
-        tried, and another failure pauses again (a circuit breaker at the consumer). None: never.
-        Raises TypeError for what cannot be called, ValueError for pause_after below 1, ChatClosed.
+        tried, and another failure pauses again (a circuit breaker at the consumer). None: never. A pause_for of `math.inf` lasts until
+        on_message is called again.
+        Raises TypeError for what cannot be called or is no number, ValueError for pause_after below 1 and NaN seconds, ChatClosed.
         """
         if handler is not None and not callable(handler):
             raise TypeError(f"on_message takes a function that is called with each message, or None to remove it, got {handler!r}")
         if pause_after is not None and pause_after < 1:
             raise ValueError(f"pause_after counts failures in a row, so it is at least 1, got {pause_after}")
+        pause_for = seconds(pause_for, "pause_for")
         if handler is not None:
             self._chat._check_open()
         with self._lock:
             self._handler, self._pause_after, self._pause_for = handler, pause_after, pause_for
             self._failed, self._paused_until = 0, 0.0
+            self._forget_pause()
         if handler is not None:
             self._listen()
             self._handling.wake()
@@ -281,13 +285,21 @@ class ChatUser:
         _log.warning("the handler of %s failed %d times in a row: paused for %g s", self.name, self._failed, self._pause_for)
         self._paused_until = time.monotonic() + self._pause_for
         self._chat._hops.emit(events.PAUSED, user=self.name, reason=reason, seconds=self._pause_for)
-        timer = threading.Timer(self._pause_for, self._handling.wake)
+        self._pause_end = timer = threading.Timer(self._pause_for, self._handling.wake)
         timer.daemon = True
         timer.start()
+        if self._chat._closed:  # meanwhile, and perhaps before there was a timer to be seen
+            self._forget_pause()
+
+    def _forget_pause(self) -> None:
+        """Nobody waits for its end any more."""
+        if self._pause_end:
+            self._pause_end.cancel()
 
     def _close(self) -> None:
         """The chat is closing."""
         self._online = False
+        self._forget_pause()
         self._inbox.close()
 
     def _finish(self, timeout: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -131,3 +132,57 @@ def test_another_handler_is_not_paused_for_the_first_ones_failures(chat: Chat, u
 def test_a_pause_after_nothing_is_refused(chat: Chat, unique: Unique, wrong: int) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         chat.user(unique("bob")).on_message(print, pause_after=wrong)
+
+
+@pytest.mark.parametrize(("wrong", "error"), [(math.nan, ValueError), (None, TypeError), ("5", TypeError)])
+def test_a_pause_for_no_time_is_refused_and_the_handler_stays(chat: Chat, unique: Unique, wrong: float, error: type[Exception]) -> None:
+    bob, got = chat.user(unique("bob")), []
+    bob.on_message(lambda message: got.append(message.content))
+    with pytest.raises(error, match="pause_for must be a number of seconds"):
+        bob.on_message(print, pause_after=1, pause_for=wrong)
+    bob.send(bob.address, "0")
+    wait_until(lambda: got == ["0"], 10, "the first one has it")
+
+
+def timers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+
+
+def test_a_pause_for_ever_lasts_until_there_is_another_handler(chat: Chat, unique: Unique) -> None:
+    bob, printer, got = chat.user(unique("bob")), Printer(chat), []
+    bob.on_message(printer, pause_after=1, pause_for=math.inf)
+    bob.send(bob.address, "0")
+    wait_until(lambda: printer.paused and timers(), 10, "it pauses")
+    assert bob.is_paused
+    bob.on_message(lambda message: got.append(message.content))
+    wait_until(lambda: got == ["0"] and not timers(), 10, "the other one has it, and nobody waits for the end of the pause")
+    assert not bob.is_paused
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_a_closed_chat_waits_for_the_end_of_no_pause(broker: LocalBroker, unique: Unique, when: str) -> None:
+    """Whether the handler failed before the chat was closed, or is at it meanwhile."""
+    inside, gate = threading.Event(), threading.Event()
+
+    def handler(message: ReceivedMessage) -> None:
+        inside.set()
+        gate.wait(20)
+        raise OSError("the printer is off")
+
+    chat = chatlib.connect(broker, settings=FEW)
+    bob, paused = chat.user(unique("bob")), Printer(chat).paused
+    bob.on_message(handler, pause_after=1, pause_for=600)
+    bob.send(bob.address, "0")
+    assert inside.wait(10)
+    if when == "before":
+        gate.set()
+        wait_until(lambda: paused and timers(), 10, "it pauses")
+        chat.close()
+    else:
+        closing = threading.Thread(target=chat.close)
+        closing.start()
+        wait_until(lambda: bob._inbox._closed, 10, "it is closing")
+        gate.set()
+        closing.join(20)
+        assert paused and not closing.is_alive()
+    wait_until(lambda: not timers(), 5, "no timer is left")

@@ -12,13 +12,14 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import unquote, urlsplit
 
 from chatlib.bulk import declare_groups
+from chatlib.callbacks import callback
 from chatlib.dead_letters import DeadLetters
 from chatlib.delays import Delays
-from chatlib.errors import ChatClosed, ChatError, InvalidUrl, ManagementError, ManagementUnreachable
+from chatlib.errors import ChatClosed, ManagementError, ManagementUnreachable
 from chatlib.events import Event, Events
 from chatlib.group import ChatGroup
 from chatlib.handled import Handled
@@ -30,7 +31,7 @@ from chatlib.sent import SentMessage
 from chatlib.settings import Settings
 from chatlib.store import Store
 from chatlib.topology import check_history_name, of_history, of_user
-from chatlib.urls import masked
+from chatlib.urls import urls_of
 from chatlib.user import ChatUser
 from chatlib.waiting import seconds
 from chatlib.workers import Workers
@@ -42,6 +43,7 @@ __all__ = ["Chat", "connect"]
 
 _log = logging.getLogger("chatlib.chat")
 ASK_AGAIN: Final = 5.0  # seconds after the management API gave no answer; it may be gone for good, or come back with its broker
+CLOSING: Final = 10.0  # seconds that closing may take beyond its `timeout`: until the broker has answered and the threads have ended
 _numbers = itertools.count(1)
 _open_chats: weakref.WeakSet[Chat] = weakref.WeakSet()
 
@@ -88,9 +90,11 @@ class Chat:
         self.settings = settings or Settings()
         self.name = name or f"chatlib {os.getpid()}.{next(_numbers)}"
         self._broker = broker_or_url  # kept: a LocalBroker that nobody holds is stopped
-        self._urls = _urls(broker_or_url)
+        self._urls = urls_of(broker_or_url)
         self._vhost = unquote(urlsplit(self._urls[0]).path[1:]) or "/"
         self._closed = False
+        self._closer = 0  # the thread that closes it
+        self._ended = threading.Event()  # closed, and the data_dir is free
         self._pid = os.getpid()
         self._hops = Events()
         if on_event is not None:
@@ -272,19 +276,26 @@ class Chat:
 
         What has no outcome by then is kept in the `data_dir` for the next connect; without one it is lost, and a warning says so.
         A handler that is still at work by then comes too late to ack: its message comes again.
+        While another thread closes it, this waits for that one, for `timeout` and the seconds that closing itself takes; but not in a
+        handler, a listener or a watcher, since that one may be waiting for it.
         Raises TypeError or ValueError for a `timeout` that is none, and then nothing is closed.
         """
         timeout = seconds(timeout, "the timeout of close()")
         if os.getpid() != self._pid:
             return  # a forked child: nothing of this is its own
         with self._users_lock:
-            if self._closed:
-                return
-            self._closed = True
+            first, self._closed = not self._closed, True
+            if first:
+                self._closer = threading.get_ident()
+        if not first:
+            if not callback.depth and self._closer != threading.get_ident():
+                self._ended.wait(timeout + CLOSING)
+            return
         _open_chats.discard(self)
         deadline = time.monotonic() + timeout
         users = list(self._users.values())
         with ExitStack() as last:  # from the bottom up, also when Ctrl-C ends the waiting
+            last.callback(self._ended.set)
             if self._store:
                 last.callback(self._store.close)
             last.callback(self._receipts.close)
@@ -318,26 +329,6 @@ class Chat:
 
     def __repr__(self) -> str:
         return f"<Chat {self.state.value}, {len(self._users)} users>"
-
-
-def _urls(broker_or_url: HasUrl | str | Sequence[str]) -> list[str]:
-    urls: list[Any]
-    if isinstance(broker_or_url, str):
-        urls = [broker_or_url]
-    elif isinstance(broker_or_url, Sequence):
-        urls = list(broker_or_url)
-    else:
-        urls = list(getattr(broker_or_url, "urls", None) or [getattr(broker_or_url, "url", broker_or_url)])
-    for url in urls:
-        if not isinstance(url, str) or not url.startswith(("amqp://", "amqps://")):
-            raise InvalidUrl(f"a broker's URL begins with amqp:// or amqps://, got {url!r}: pass a broker, a URL or a list of URLs")
-        try:
-            _ = urlsplit(url).port
-        except ValueError as exc:
-            raise InvalidUrl(f"not a URL ({exc}): {masked(url)!r}; amqp://user:password@host:5672/ is one") from None
-    if not urls:
-        raise ChatError("no broker: pass a broker, a URL or a list of URLs")
-    return urls
 
 
 def _close_all() -> None:

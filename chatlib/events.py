@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from chatlib.callbacks import callback
+
 __all__ = [
     "ACKED",
     "CONFIRMED",
@@ -103,6 +105,7 @@ class Events:
             _log.debug(" ".join(f"{key}={value}" for key, value in event.items() if key != "at" and value != ""))
         for listener in self._listeners:
             try:
-                listener(event)
+                with callback:
+                    listener(event)
             except (Exception, SystemExit):  # noqa: BLE001  somebody else's code must not end the thread that reports
                 _log.exception("an event listener failed on hop=%s message_id=%s", hop, message_id)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import NamedTuple
 
+from chatlib.callbacks import callback
 from chatlib.errors import ChatClosed, ChatError, OutcomeUnknown
 from chatlib.messages import ReadStatus, SendMessage
 from chatlib.waiting import seconds
@@ -182,6 +183,7 @@ class SentMessage:
     def _tell(self) -> None:
         for watcher in self._watchers:
             try:
-                watcher(self)
+                with callback:
+                    watcher(self)
             except (Exception, SystemExit):  # noqa: BLE001  somebody else's code must not keep the outcome from the others
                 _log.exception("a watcher of message_id=%s failed", self.message_id)

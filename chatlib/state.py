@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 
 from chatlib import events
+from chatlib.callbacks import callback
 from chatlib.events import Events
 
 __all__ = ["LinkState", "StateBoard"]
@@ -55,7 +56,8 @@ class StateBoard:
         self._hops.emit(events.LINK, state=state.value, reason=reason)
         for watcher in tuple(self._watchers):
             try:
-                watcher(state, reason)
+                with callback:
+                    watcher(state, reason)
             except (Exception, SystemExit):  # noqa: BLE001  somebody else's code must not end the I/O thread
                 _log.exception("a watcher of the link state failed")
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from chatlib import events
+from chatlib.callbacks import callback
 from chatlib.errors import ChatClosed, ChatError, InvalidAddress, OutboxError
 from chatlib.inbox import Inbox
 from chatlib.link import Subscription
@@ -255,7 +256,8 @@ class ChatUser:
 
     def _handle(self, handler: Handler, received: ReceivedMessage) -> None:
         try:
-            handler(received)
+            with callback:
+                handler(received)
         except BaseException as exc:  # noqa: BLE001  whatever the handler raised, SystemExit too: that is what retry is for
             reason = _describe(exc)
             _log.info("the handler of %s failed at message_id=%s attempt=%d: %s", self.name, received.message_id, received.attempt, reason)

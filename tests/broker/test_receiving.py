@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +15,7 @@ import pytest
 import chatlib
 from chatlib import Chat, ChatUser, ReceivedMessage, RetryPolicy, Settings
 from chatlib.brokers import LocalBroker
-from chatlib.events import DROPPED, Event
+from chatlib.events import DROPPED, STORED, Event
 from chatlib.names import inbox_queue
 from tests.support import wait_until
 from tests.wire import Cable, raw
@@ -370,6 +372,127 @@ def test_a_handler_may_close_the_chat(broker: LocalBroker, unique: Unique) -> No
     assert closed.wait(10)
     with chatlib.connect(broker) as again:
         assert list(again.user(name).receive(timeout=0.5)) == []
+
+
+class Closing:
+    """A chat that another thread closes, with 20 s for it, and whose handler is held up at a message until `gate` is open."""
+
+    def __init__(self, broker: LocalBroker, unique: Unique, data_dir: Path) -> None:
+        self.gate, inside = threading.Event(), threading.Event()
+        self.chat = chatlib.connect(broker, data_dir=data_dir)
+        bob = self.chat.user(unique("bob"))
+
+        def handler(message: ReceivedMessage) -> None:
+            inside.set()
+            self.gate.wait(20)
+
+        bob.on_message(handler)
+        send(self.chat.user(unique("ann")), bob, 1)
+        assert inside.wait(10)
+        self.thread = threading.Thread(target=self.chat.close, args=(20,))
+        self.thread.start()
+        wait_until(lambda: bob._inbox._closed, 10, "it is closing")
+
+
+def test_who_closes_while_another_does_waits_for_him_and_may_connect_again(broker: LocalBroker, unique: Unique, tmp_path: Path) -> None:
+    closing, states = Closing(broker, unique, tmp_path), []
+
+    def close_and_connect() -> None:
+        closing.chat.close()
+        states.append(closing.chat.state)
+        with chatlib.connect(broker, data_dir=tmp_path) as again:  # not locked
+            states.append(again.state)
+
+    second = threading.Thread(target=close_and_connect)
+    second.start()
+    second.join(0.3)
+    assert second.is_alive() and not states
+    closing.gate.set()
+    second.join(20)
+    assert states == ["closed", "connected"]
+    closing.thread.join(20)
+    began = time.monotonic()
+    closing.chat.close()
+    assert time.monotonic() - began < 1
+
+
+def test_who_closes_while_another_does_waits_no_longer_than_he_wants(
+    broker: LocalBroker, unique: Unique, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chatlib.chat.CLOSING", 0.2)
+    closing, began = Closing(broker, unique, tmp_path), time.monotonic()
+    closing.chat.close(0.1)
+    assert 0.2 < time.monotonic() - began < 5 and closing.thread.is_alive()
+    closing.gate.set()
+    closing.thread.join(20)
+
+
+def test_a_signal_handler_may_close_what_its_own_thread_is_closing(broker: LocalBroker, unique: Unique) -> None:
+    """It runs in the middle of close(), which cannot go on before it has ended."""
+    chat, took = chatlib.connect(broker), []
+    bob, inside, gate = chat.user(unique("bob")), threading.Event(), threading.Event()
+
+    def handler(message: ReceivedMessage) -> None:
+        inside.set()
+        wait_until(lambda: bob._inbox._closed, 10, "it is closing")
+        os.kill(os.getpid(), signal.SIGUSR1)
+        gate.wait(20)
+
+    def on_signal(*_: object) -> None:
+        began = time.monotonic()
+        chat.close()
+        took.append(time.monotonic() - began)
+        gate.set()
+
+    before = signal.signal(signal.SIGUSR1, on_signal)
+    try:
+        bob.on_message(handler)
+        send(chat.user(unique("ann")), bob, 1)
+        assert inside.wait(10)
+        chat.close()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert took and took[0] < 3
+
+
+@pytest.mark.parametrize("where", ["handler", "on_event", "on_state", "on_change"])
+def test_code_that_the_chat_calls_may_close_it_while_another_thread_does(
+    broker: LocalBroker, unique: Unique, tmp_path: Path, where: str
+) -> None:
+    """The one that closes may be waiting for that code: for the handler, for the I/O thread, or for a lock that `send` holds."""
+    chat = chatlib.connect(broker, data_dir=tmp_path)
+    ann, bob = chat.user(unique("ann")), chat.user(unique("bob"))
+    inside, took = threading.Event(), []
+
+    def close() -> None:
+        inside.set()
+        wait_until(lambda: chat._closed, 10, "another thread is closing it")
+        began = time.monotonic()
+        chat.close()
+        took.append(time.monotonic() - began)
+
+    sender = threading.Thread(target=ann.send, args=(bob.address, "x"))
+    if where == "handler":
+        bob.on_message(lambda _: close())
+    elif where == "on_event":  # on the thread of the sender
+        chat.on_event(lambda event: close() if event["hop"] == STORED else None)
+    elif where == "on_state":
+        chat.on_state(lambda state, _: close() if state == "closed" else None)
+    else:
+        sent = ann.send(bob.address, "0").wait(10)
+        sent.on_change(lambda _: close())
+        bob.on_message(lambda _: None)
+    sender.start()
+    if where != "on_state":
+        assert inside.wait(10)
+    else:
+        sender.join(10)
+    began = time.monotonic()
+    chat.close()
+    wait_until(lambda: took, 20, "it has returned there, too")
+    assert time.monotonic() - began < 4 and took[0] < 3
+    sender.join(10)
+    chatlib.connect(broker, data_dir=tmp_path).close()
 
 
 # once per handler, over restarts of the chat

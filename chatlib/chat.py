@@ -24,7 +24,7 @@ from chatlib.events import Event, Events
 from chatlib.group import ChatGroup
 from chatlib.handled import Handled
 from chatlib.link import Link, LinkState
-from chatlib.names import check_user_name, inbox_queue
+from chatlib.names import check_chat_name, check_user_name, inbox_queue
 from chatlib.outbox import Outbox
 from chatlib.receipts import Receipts
 from chatlib.sent import SentMessage
@@ -67,10 +67,10 @@ def connect(
 
     broker_or_url: a broker object, "amqp://user:password@host:5672/", or a list of URLs that are tried in turn.
     data_dir: a folder in which the outbox and the handled ids survive the death of this process; messages that an earlier
-    process left there are sent now. name: what the broker's management UI calls the connections. on_event: as `Chat.on_event`, but from
-    the first moment on, so that it sees what was left there, too.
-    Raises AccessRefused or UnknownHost at once, BrokerUnavailable when nothing answered within `settings.connect_timeout`,
-    OutboxLocked, OutboxDamaged or OutboxError for a `data_dir` that cannot be used.
+    process left there are sent now. name: what the broker's management UI calls the connections, at most 255 bytes. on_event: as
+    `Chat.on_event`, but from the first moment on, so that it sees what was left there, too.
+    Raises InvalidName, InvalidUrl, AccessRefused or UnknownHost at once, BrokerUnavailable when nothing answered within
+    `settings.connect_timeout`, OutboxLocked, OutboxDamaged or OutboxError for a `data_dir` that cannot be used.
     """
     return Chat(broker_or_url, data_dir=data_dir, settings=settings, name=name, on_event=on_event)
 
@@ -88,7 +88,7 @@ class Chat:
         on_event: Callable[[Event], None] | None = None,
     ) -> None:
         self.settings = settings or Settings()
-        self.name = name or f"chatlib {os.getpid()}.{next(_numbers)}"
+        self.name = (check_chat_name(name) if name is not None else "") or f"chatlib {os.getpid()}.{next(_numbers)}"
         self._broker = broker_or_url  # kept: a LocalBroker that nobody holds is stopped
         self._urls = urls_of(broker_or_url)
         self._vhost = unquote(urlsplit(self._urls[0]).path[1:]) or "/"

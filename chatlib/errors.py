@@ -3,7 +3,7 @@
 ::
 
     ChatError                    base of all; `definite` says whether the failure is certain
-      InvalidName                definite: a user or group name that breaks a rule (also a ValueError)
+      InvalidName                definite: the name of a user, a group or a chat that breaks a rule (also a ValueError)
       InvalidAddress             definite: not "@user" or "#group" (also a ValueError)
       InvalidContent             definite: content that cannot be sent (also a ValueError)
       InvalidUrl                 definite: not the address of a broker (also a ValueError)
@@ -96,7 +96,7 @@ def _rebuild(kind: type[ChatError], args: tuple[Any, ...], fields: dict[str, Any
 
 
 class InvalidName(ChatError, ValueError):
-    """A user or group name that breaks a rule; the text says which rule."""
+    """The name of a user, a group or a chat that breaks a rule; the text says which rule."""
 
 
 class InvalidAddress(ChatError, ValueError):

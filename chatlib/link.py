@@ -157,8 +157,8 @@ class Link:
 
         declarations: made first. With `wait`, and the link up, returns when the broker has the consumer.
         """
-        self._consumers += 1
-        subscription = Subscription(queue, f"{self._name}.{self._consumers}", on_delivery, on_reset)
+        self._consumers += 1  # makes each tag one of its own; AMQP allows a tag 255 bytes, so of a long name only the beginning is in it
+        subscription = Subscription(queue, f"{self._name[:50]}.{self._consumers}", on_delivery, on_reset)
         wait = wait and self.is_up
 
         def run(channel: Channel, done: Callable[[Any], None]) -> None:  # only now, so that recovery and this never both consume

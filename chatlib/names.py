@@ -19,6 +19,7 @@ from chatlib.errors import InvalidAddress, InvalidName
 __all__ = [
     "DEAD_LETTERS",
     "Address",
+    "check_chat_name",
     "check_group_name",
     "check_user_name",
     "escape",
@@ -34,6 +35,9 @@ __all__ = [
 
 MAX_ESCAPED_BYTES: Final = 240
 """AMQP 0-9-1 allows 255 bytes for a queue name or routing key (short string); 15 are kept for prefixes."""
+
+MAX_CHAT_NAME_BYTES: Final = 255
+"""Of the name of a chat, which the management UI shows; enough for a user's name and some words."""
 
 DEAD_LETTERS: Final = "dead-letters"
 
@@ -85,6 +89,20 @@ def check_group_name(name: str) -> str:
     The same rules as for users, except that "@" and "#" may lead: IRC's ``##c`` is the group ``#c``, at the address ``##c``.
     """
     return _check(name, "group")
+
+
+def check_chat_name(name: str) -> str:
+    """What a chat calls its connections, or `InvalidName` with the rule that it breaks: any text of at most 255 bytes in UTF-8."""
+    given: object = name  # whatever was given
+    if not isinstance(given, str):
+        raise InvalidName(f"the name of a chat must be text (str), got {type(given).__name__}")
+    try:
+        size = len(given.encode())
+    except UnicodeEncodeError as exc:
+        raise InvalidName(f"the name of a chat must not contain {_REFUSED_CATEGORIES['Cs']}, got {given[:60]!r}") from exc
+    if size > MAX_CHAT_NAME_BYTES:
+        raise InvalidName(f"the name of a chat must fit in {MAX_CHAT_NAME_BYTES} bytes (UTF-8); this one has {size}: {given[:20]!r}…")
+    return given
 
 
 def _check(name: str, kind: str) -> str:

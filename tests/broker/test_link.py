@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 import chatlib
-from chatlib import ChatClosed, LinkState, OutcomeUnknown, Settings
+from chatlib import ChatClosed, InvalidName, LinkState, OutcomeUnknown, Settings
 from chatlib.brokers import LocalBroker
 from chatlib.events import LINK, UNKNOWN, Event
 from tests.support import wait_until
@@ -27,6 +27,20 @@ def test_a_chat_is_two_connections_with_its_name_whatever_the_number_of_users(br
         assert sorted(connections_of(client, chat.name).values()) == [f"{chat.name} consume", f"{chat.name} publish"]
     with management(broker) as client:
         wait_until(lambda: not connections_of(client, chat.name), 15, "both are closed")
+
+
+@pytest.mark.parametrize("character", ["x", "🦊"])
+def test_the_longest_name_works_and_a_longer_one_is_refused_at_once(broker: LocalBroker, unique: Unique, character: str) -> None:
+    longest = character * (255 // len(character.encode()))
+    with chatlib.connect(broker, name=longest) as chat:
+        ann = chat.user(unique("ann"))
+        ann.send(ann.address, "x").wait(10)
+        assert [message.content for message in ann.receive(limit=1, timeout=5)] == ["x"]
+        assert chat.reconnects == 0
+    began = time.monotonic()
+    with pytest.raises(InvalidName, match="255 bytes"):
+        chatlib.connect(broker, name=longest + character)
+    assert time.monotonic() - began < 2
 
 
 def test_order_and_count_hold_through_three_forced_closings(broker: LocalBroker, unique: Unique) -> None:

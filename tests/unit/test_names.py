@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from typing import Any
 
 import pytest
 from hypothesis import assume, example, given
@@ -14,6 +15,7 @@ from chatlib.errors import ChatError, InvalidAddress, InvalidName
 from chatlib.names import (
     MAX_ESCAPED_BYTES,
     Address,
+    check_chat_name,
     check_group_name,
     check_user_name,
     escape,
@@ -181,6 +183,19 @@ def test_an_address_without_a_sigil_is_refused(text: str) -> None:
     assume(text[:1] not in ("@", "#"))
     with pytest.raises(InvalidAddress, match="first character"):
         parse_address(text)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a\x00b", "chatlib chat " + "n" * 240, "x" * 255, "🦊" * 63, "."])
+def test_a_chat_may_be_called_nearly_anything(name: str) -> None:
+    assert check_chat_name(name) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"), [("x" * 256, "255 bytes"), ("🦊" * 64, "255 bytes"), ("a\ud800", "surrogate"), (7, "int"), (b"x", "bytes")]
+)
+def test_what_a_chat_cannot_be_called_says_which_rule(name: Any, rule: str) -> None:
+    with pytest.raises(InvalidName, match=rule):
+        check_chat_name(name)
 
 
 @pytest.mark.parametrize("address", ["@", "#"])

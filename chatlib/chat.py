@@ -174,7 +174,7 @@ class Chat:
         history: from now on keep what is said there, for newcomers and for reading again (a stream; idempotent, durable).
         max_age: how long, in RabbitMQ's notation ("7D", "12h"). max_bytes: how much, about; the oldest go first.
         With a history a message to an empty group is kept there instead of being returned.
-        Raises InvalidAddress, InvalidName, TopologyMismatch (it is kept with other limits), BrokerUnavailable.
+        Raises InvalidAddress, InvalidName, ValueError (no such limit), TopologyMismatch (it is kept with other limits), BrokerUnavailable.
         """
         name = ChatUser._group(address)
         if history:

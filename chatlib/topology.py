@@ -217,10 +217,12 @@ def of_history(group: str, *, max_age: str, max_bytes: int) -> tuple[Declaration
     max_age: RabbitMQ's notation, "7D", "12h", "30m", "3600s". max_bytes: whole segments go when it grows beyond; a segment holds
     a tenth of that, at most 50 MB, so that retention by size works for small histories too.
     """
-    if not _AGE.fullmatch(max_age):  # the broker would answer by closing the connection, for everybody
+    age: object = max_age  # whatever was given; at some of it the broker would close the connection, or pika break it, for everybody
+    size: object = max_bytes
+    if not isinstance(age, str) or not _AGE.fullmatch(age):
         raise ValueError(f'max_age is a number and one of Y M D h m s, such as "7D" or "12h", got {max_age!r}')
-    if not 1 <= max_bytes < 2**53:
-        raise ValueError(f"max_bytes is a number of bytes, at least 1, got {max_bytes!r}")
+    if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size < 2**53:
+        raise ValueError(f"max_bytes is a whole number of bytes, at least 1 and below 2**53, got {max_bytes!r}")
     segment = max(1_000_000, min(50_000_000, max_bytes // 10))
     stream = _queue(history_queue(group), "stream", max_age=max_age, max_length_bytes=max_bytes, stream_max_segment_size_bytes=segment)
     return (stream, Binding(GROUPS.name, stream.name, escape(group)), registration(group), mark_of(stream.name))

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 
@@ -221,6 +222,19 @@ def test_to_begin_it_again_changes_nothing_and_other_limits_are_refused(
         with pytest.raises(TopologyMismatch):
             other.group(team.address, history=True, max_bytes=1_000_000)
         assert words(other.group(team.address).history()) == ["0"]
+
+
+@pytest.mark.parametrize("limits", [{"max_bytes": 1.5}, {"max_bytes": True}, {"max_age": 7}], ids=str)
+def test_a_limit_that_is_none_is_refused_and_hurts_nobody(chat: Chat, unique: Unique, limits: dict[str, Any]) -> None:
+    group, reconnects, began = "#" + unique("team"), chat.reconnects, time.monotonic()
+    with pytest.raises(ValueError, match=rf"{next(iter(limits))} is a "):
+        chat.group(group, history=True, **limits)
+    assert time.monotonic() - began < 1
+    ann = chat.user(unique("ann"))
+    ann.send(ann.address, "still here").wait(10)
+    assert chat.reconnects == reconnects
+    with pytest.raises(ChatError, match="no history is kept"):
+        chat.group(group).history()
 
 
 def test_deleted_it_is_gone_and_the_group_goes_on(chat: Chat, broker: LocalBroker, team: ChatGroup, unique: Unique) -> None:

@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,13 @@ def test_the_defaults_are_those_that_the_sources_advise() -> None:
 @pytest.mark.parametrize("value", [0, -1])
 def test_counts_are_at_least_one(name: str, value: int) -> None:
     with pytest.raises(ValueError, match=rf"Settings\.{name} must be a whole number from 1 to .*, got {value}"):
+        Settings(**{name: value})
+
+
+@pytest.mark.parametrize("name", COUNTS)
+@pytest.mark.parametrize("value", [1.5, 100.0, True, "100", None, 2**31])
+def test_counts_are_whole_numbers_that_the_broker_takes(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"Settings\.{name} must be a whole number from 1 to "):
         Settings(**{name: value})
 
 

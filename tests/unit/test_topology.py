@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from hypothesis import given
 
 from chatlib.names import check_user_name, inbox_queue, receipts_queue
 from chatlib.retry import GRID
-from chatlib.topology import BASE, DEAD, GROUPS, RECEIPTS, USERS, Binding, Exchange, Queue, membership, of_retry, of_user
+from chatlib.topology import BASE, DEAD, GROUPS, RECEIPTS, USERS, Binding, Exchange, Queue, membership, of_history, of_retry, of_user
 from tests.unit.test_names import names
 
 
@@ -66,3 +69,30 @@ def test_the_queue_type_is_said_and_can_be_chosen() -> None:
     for kind in ("classic", "quorum"):
         assert {arguments["x-queue-type"] for arguments in queues(of_user("bob", inbox_limit=5, queue_type=kind)).values()} == {kind}
     assert membership("bob", "a.b") == Binding(GROUPS.name, "inbox.bob", "a%2Eb")
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        *({"max_bytes": value} for value in (1.5, 5e8, True, "1000", None, 0, -1, 2**53)),
+        *({"max_age": value} for value in (7, 7.0, None, True, b"7D", "", "7", "7X", "0D", "7D ", "7D\x00", "-7D", "9999999999Y", "٧D")),
+    ],
+    ids=str,
+)
+def test_a_limit_of_a_history_that_is_none_is_refused_before_the_broker_hears_of_it(limits: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=rf"{next(iter(limits))} is a .*got "):
+        of_history("team", **{"max_age": "7D", "max_bytes": 1_000_000, **limits})
+
+
+@pytest.mark.parametrize(
+    ("limits", "argument"),
+    [
+        ({"max_bytes": 1}, {"x-max-length-bytes": 1}),
+        ({"max_bytes": 2**53 - 1}, {"x-max-length-bytes": 2**53 - 1}),
+        ({"max_age": "1s"}, {"x-max-age": "1s"}),
+        ({"max_age": "999999999Y"}, {"x-max-age": "999999999Y"}),
+    ],
+)
+def test_the_limits_of_a_history_reach_as_far_as_they_say(limits: dict[str, Any], argument: dict[str, object]) -> None:
+    arguments = queues(of_history("team", **{"max_age": "7D", "max_bytes": 1_000_000, **limits}))["history.team"]
+    assert argument.items() <= arguments.items()

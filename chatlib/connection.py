@@ -24,7 +24,7 @@ from chatlib.batching import BatchingTransport
 from chatlib.envelope import Delivery, Outgoing, delivery
 from chatlib.errors import ChatError
 from chatlib.explain import explain
-from chatlib.frames import publish_frames
+from chatlib.frames import odd_publish_frames, publish_frames
 from chatlib.topology import Binding, Declaration, Exchange
 
 __all__ = ["Channel", "Connection", "IOThread"]
@@ -180,14 +180,17 @@ class Connection:
             on_lost(explain(exc, self.url))
 
     def open_channel(self, on_open: Callable[[Channel], None], on_closed: Callable[[ChatError], None]) -> None:
-        """A new channel; `on_closed(error)` if it closes for any reason but our asking."""
+        """A new channel; `on_closed(error)` if there is none to be had, or it closes for any reason but our asking."""
 
         def opened(channel: Any) -> None:
             channel.add_on_close_callback(lambda _, exc: None if self._closing else on_closed(explain(exc, self.url)))
             if not self._closing:
                 on_open(Channel(channel))
 
-        self._amqp.channel(on_open_callback=opened)
+        try:
+            self._amqp.channel(on_open_callback=opened)
+        except amqp.NoFreeChannels as exc:
+            on_closed(explain(exc, self.url))
 
     def close(self, on_closed: Done) -> None:
         """Close in good order, without `on_lost`; `on_closed()` when it is done."""
@@ -211,9 +214,8 @@ class Channel:
         self._on_get: Callable[[Delivery | None], None] = lambda _: None
 
     def _answer(self, callback: Callable[..., None]) -> Callable[..., None]:
-        """`callback` while the channel is open. When it is closing, pika raises at what is asked for next; out of an answer, that makes
-        pika cut the connection, and acks that are on their way are lost (a chat closed right after a sign-up: up to 9 of 10 times).
-        """
+        """`callback` while the channel is open. While it closes, pika raises at what is asked for next; out of an answer, that makes pika
+        cut the connection, and acks on their way are lost (a chat closed right after a sign-up: up to 9 of 10 times)."""
         return lambda *answer: callback(*answer) if self._amqp.is_open else None
 
     @property
@@ -248,9 +250,10 @@ class Channel:
             message_id=outgoing.message_id, timestamp=outgoing.timestamp, type=outgoing.kind,
         )  # fmt: skip
         try:
-            self._amqp.basic_publish(outgoing.exchange, outgoing.key, outgoing.body, properties, mandatory=True)
+            encoded = b"".join(properties.encode())
         except (amqp.ShortStringTooLong, amqp.UnsupportedAMQPFieldException, UnicodeError, TypeError, struct.error) as exc:
-            raise ValueError(f"it cannot be written as AMQP: {exc!r:.200}") from exc  # raised before a byte was written
+            raise ValueError(f"it cannot be written as AMQP: {exc!r:.200}") from exc
+        self._write(odd_publish_frames(self._amqp.channel_number, outgoing, encoded, self._body_limit))
 
     def prefetch(self, count: int, on_ok: Callable[[], None]) -> None:
         """At most `count` unacked messages for each consumer made from now on."""
@@ -301,10 +304,8 @@ class Channel:
         self._amqp.basic_nack(tag, requeue=True)
 
     def requeue_all(self, queue: str, on_ok: Callable[[], None]) -> None:
-        """Give back all that is unacked; when `on_ok` comes it is in `queue` again.
-        Closing the channel does not do: the broker says "closed" before the queue has it (3.10 and 4.0: in 2 to 9 of 100 tries).
-        What the queue itself answers, it answers after it took the messages back.
-        """
+        """Give back all that is unacked; when `on_ok` comes it is in `queue` again: the queue answers after it took the messages back.
+        Closing the channel does not do: the broker says "closed" before the queue has it (3.10 and 4.0: in 2 to 9 of 100 tries)."""
         self._amqp.basic_nack(0, multiple=True, requeue=True)
         self.depth(queue, lambda _, __: on_ok())
 

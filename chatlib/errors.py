@@ -108,7 +108,10 @@ class InvalidContent(ChatError, ValueError):
 
 
 class InvalidUrl(ChatError, ValueError):
-    """A broker's address begins with amqp:// or amqps:// and names a host: amqp://user:password@host:5672/vhost is one."""
+    """A broker's address begins with amqp:// or amqps:// and names a host: amqp://user:password@host:5672/vhost is one.
+
+    Also one that asks for less than a chat needs (`?channel_max=2`).
+    """
 
 
 class BrokerUnavailable(ChatError):

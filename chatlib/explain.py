@@ -78,6 +78,11 @@ def explain(exc: BaseException, url: str) -> ChatError:
             )
         elif name == "ConnectionClosedByBroker":
             error = BrokerUnavailable(f"the broker at {where} closed the connection: {_code(cause)} {_text(cause)}")
+        elif name == "NoFreeChannels":
+            error = ChatError(
+                f"no channel is free on the connection to {where}: let a reading of a history or of the dead letters end first, "
+                "or raise channel_max in the URL or on the broker"
+            )
         elif name == "AMQPHeartbeatTimeout":
             error = BrokerUnavailable(f"no heartbeat from {where}: the broker is frozen or the network is cut")
         elif name == "ConnectionBlockedTimeout":

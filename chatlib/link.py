@@ -128,20 +128,16 @@ class Link:
         return not self._state.wait_until(lambda: not self.is_up or self.reconnects != reconnects, seconds)
 
     def session(self) -> Session:
-        """A channel of one's own, to be used from one thread and closed. Raises BrokerUnavailable, ChatClosed."""
+        """A channel of one's own, to be used from one thread and closed. Raises ChatError: none is free, unavailable, closed."""
         session = Session(self._io, self._settings.request_timeout)
 
         def run(_: Channel, done: Callable[[Any], None]) -> None:
             assert self._pair
+            session.open(self._pair.open_channel, self._sessions.add, done)
 
-            def opened(channel: Channel) -> None:
-                self._sessions.add(session)
-                session.attach(channel)
-                done(None)
-
-            self._pair.open_channel(opened, session.lost)
-
-        self._request(Request(run))
+        error: ChatError | None = self._request(Request(run))
+        if error:
+            raise error
         return session
 
     def subscribe(

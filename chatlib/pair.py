@@ -126,7 +126,7 @@ class Pair:
             )
 
         def closed(error: ChatError) -> None:
-            if "publisher" not in self._opening and self.publisher not in mine:
+            if mine and "publisher" not in self._opening and self.publisher not in mine:
                 return  # it is the old one
             exchange = refused_exchange(error)
             if exchange is None or self._opening or self._over:

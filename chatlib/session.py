@@ -20,6 +20,7 @@ from chatlib.errors import ChatClosed, ChatError, NoAnswer
 
 __all__ = ["Session"]
 
+Opener = Callable[[Callable[[Channel], None], Callable[[ChatError], None]], None]  # see `Connection.open_channel`
 _numbers = itertools.count(1)
 _PATIENCE = 2.0  # seconds for the broker to say that the channel is closed; without a connection it cannot
 
@@ -39,9 +40,19 @@ class Session:
         self._why: ChatError = NoAnswer("the connection to the broker was lost meanwhile: try again")
         self._source = ""  # the queue that was read by `get`
 
-    def attach(self, channel: Channel) -> None:
-        """On the I/O thread: the channel is open."""
-        self._channel = channel
+    def open(self, open_channel: Opener, keep: Callable[[Session], object], done: Callable[[ChatError | None], None]) -> None:
+        """On the I/O thread: take a channel. `keep(self)` and `done(None)` when it is there, `done(error)` if there is none to be had."""
+
+        def opened(channel: Channel) -> None:
+            self._channel = channel
+            keep(self)
+            done(None)
+
+        def closed(error: ChatError) -> None:
+            self.lost(error)
+            done(error)  # nobody listens any more if it was open
+
+        open_channel(opened, closed)
 
     def lost(self, error: ChatError) -> None:
         """On the I/O thread: the channel is gone."""

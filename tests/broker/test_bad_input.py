@@ -18,7 +18,7 @@ import pytest
 import chatlib
 from chatlib import AccessRefused, BrokerUnavailable, Chat, ChatError, RetryPolicy, Settings, TopologyMismatch, UnknownHost
 from chatlib.brokers import LocalBroker
-from chatlib.errors import DecodeError
+from chatlib.errors import DecodeError, InvalidUrl
 from chatlib.messages import compose, decode, new_message_id
 from chatlib.names import DEAD_LETTERS, inbox_queue, parse_address, receipts_queue
 from tests.support import wait_until
@@ -230,6 +230,33 @@ def test_a_malformed_url_is_refused_at_once(url: str) -> None:
     assert time.monotonic() - began < 5
 
 
+@pytest.mark.parametrize("limit", ["channel_max=1", "channel_max=7", "frame_max=4096", "frame_max=32767"])
+def test_a_url_that_asks_for_less_than_a_chat_needs_is_refused_at_once(broker: LocalBroker, limit: str) -> None:
+    name = limit.partition("=")[0]
+    refused(f"{broker.url}?{limit}", InvalidUrl, rf"needs a {name} of at least .*{limit}.*or leave it out", 1)
+
+
+def test_without_a_free_channel_one_reader_is_told_and_the_link_stays(broker: LocalBroker, unique: Unique) -> None:
+    """The least that a URL may ask for: 1 as many sessions as there are channels; 2 one more is refused, with advice; 3 nobody else
+    notices, and when one of them is closed there is room again.
+    """
+    with chatlib.connect(f"{broker.url}?channel_max=8&frame_max=32768") as chat, contextlib.ExitStack() as readers:
+        ann = chat.user(unique("ann"))
+        # 1
+        sessions = [readers.enter_context(chat._link.session()) for _ in range(6)]
+        # 2
+        for _ in range(2):
+            with pytest.raises(ChatError, match=r"no channel is free.*raise channel_max") as caught:
+                chat.dead_letters.list()
+            assert type(caught.value) is ChatError
+        # 3
+        ann.send(ann.address, "x").wait(10)
+        assert [message.content for message in ann.receive(limit=1, timeout=5) if not message.ack()] == ["x"]
+        sessions[0].close()
+        chat.dead_letters.list()
+        assert chat.reconnects == 0 and chat.state == "connected"
+
+
 # foreign messages
 
 
@@ -355,6 +382,21 @@ def test_foreign_dead_letters_can_be_listed_and_purged(chat: Chat, broker: Local
         with pytest.raises(ChatError, match="does not say whose inbox"):
             chat.dead_letters.replay()
         assert chat.dead_letters.purge() == 3
+
+
+def test_a_dead_letter_whose_headers_grow_beyond_a_frame_stays_and_hurts_nobody(chat: Chat, broker: LocalBroker, unique: Unique) -> None:
+    """Its reasons come as booleans, of two bytes each, and would go out as texts: the broker would close the connection, each time."""
+    ann, bob = chat.user(unique("ann")), chat.user(unique("bob"))
+    body = json.dumps(GOOD | {"message_id": unique("large"), "recipient_id": bob.name}).encode()
+    with raw(broker.url) as stranger:
+        chat.dead_letters.purge()
+        stranger.put(DEAD_LETTERS, body, headers={"x-chat-queue": inbox_queue(bob.name), "x-chat-failures": [True] * 20_000})
+        with pytest.raises(ChatError, match="headers and properties take"):
+            chat.dead_letters.replay(timeout=10)
+        ann.send(bob.address, "still here").wait(10)
+        assert [message.content for message in bob.receive(limit=1, timeout=5) if not message.ack()] == ["still here"]
+        assert chat.reconnects == 0 and len(chat.dead_letters.list()) == 1
+        chat.dead_letters.purge()
 
 
 # queues that are not what they were

@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chatlib.dead_letters import headers_of_death
 from chatlib.envelope import Outgoing
-from chatlib.frames import publish_frames
+from chatlib.frames import odd_publish_frames, publish_frames
+from chatlib.inbox import MAX_FAILURES, MAX_REASON
+from chatlib.urls import LEAST
 
 shorts = st.text(st.characters(codec="utf-8"), max_size=60)
 
@@ -49,6 +52,56 @@ messages = st.fixed_dictionaries(
 @given(st.integers(1, 65_535), messages)
 def test_as_pika(channel: int, fields: dict[str, Any]) -> None:
     assert publish_frames(channel, outgoing(**fields)) == by_pika(channel, outgoing(**fields))
+
+
+headers = st.none() | st.dictionaries(
+    shorts, st.integers(-(2**63), 2**63 - 1) | shorts | st.booleans() | st.lists(shorts, max_size=5), max_size=5
+)
+LIMIT = 4096 - 8  # of the smallest frame that AMQP allows
+
+
+@given(st.integers(1, 65_535), messages, headers, st.binary(max_size=3))
+def test_with_headers_and_in_several_frames_as_pika(
+    channel: int, fields: dict[str, Any], headers: dict[str, Any] | None, times: bytes
+) -> None:
+    what = outgoing(**{**fields, "headers": headers, "body": fields["body"] * (2 ** len(times))})
+    properties = pika.BasicProperties(
+        content_type=what.content_type,
+        delivery_mode=2,
+        headers=headers,
+        message_id=what.message_id,
+        timestamp=what.timestamp,
+        type=what.kind,
+    )
+    written: list[bytes] = []
+    connection = pika.connection.Connection.__new__(pika.SelectConnection)
+    connection._body_max_length, connection._output_marshaled_frames = LIMIT, written.extend
+    method = pika.spec.Basic.Publish(exchange=what.exchange, routing_key=what.key, mandatory=True)
+    connection._send_message(channel, method, (properties, what.body))
+    assert b"".join(odd_publish_frames(channel, what, b"".join(properties.encode()), LIMIT)) == b"".join(written)
+
+
+def test_properties_that_fill_a_frame_pass_and_a_byte_more_does_not() -> None:
+    """12 bytes of the payload are class, weight and size of the body; the flags are the first of the properties."""
+    frames = odd_publish_frames(1, outgoing(body=b""), bytes(LIMIT - 12), LIMIT)
+    assert len(frames) == 1 and frames[0].endswith(bytes(LIMIT - 12) + b"\xce")
+    with pytest.raises(ValueError, match="4,089 bytes, and a frame of this connection holds 4,088"):
+        odd_publish_frames(1, outgoing(body=b""), bytes(LIMIT - 11), LIMIT)
+
+
+def test_the_longest_story_of_a_message_fits_into_the_least_frame_that_a_url_may_ask_for() -> None:
+    reasons = ["🦊" * MAX_REASON] * (MAX_FAILURES + 1)
+    headers = headers_of_death(queue="q" * 255, attempt=2**30, failures=reasons, first_failure=2e9, now=2e9)
+    what = outgoing(message_id="i" * 255, kind="t" * 255, content_type="c" * 255, headers=headers)
+    properties = pika.BasicProperties(
+        content_type=what.content_type,
+        delivery_mode=2,
+        headers=headers,
+        message_id=what.message_id,
+        timestamp=what.timestamp,
+        type=what.kind,
+    )
+    assert odd_publish_frames(1, what, b"".join(properties.encode()), LEAST["frame_max"] - 8)
 
 
 def test_longest_short_strings() -> None:

@@ -148,10 +148,12 @@ class Chat:
         return self.users([name])[0]
 
     def users(self, names: Iterable[str], *, online: bool = True) -> list[ChatUser]:
-        """Sign up many at once, faster than one by one. In the order of `names`; raises as `user`.
+        """Sign up many at once, faster than one by one. In the order of `names`; raises as `user`, TypeError for a bare str.
 
         online: False leaves those that are new here offline, until `go_online`.
         """
+        if isinstance(names, str):  # each of its letters would be somebody
+            raise TypeError(f"users() takes a list of names, got the text {names!r:.60}: write user({names!r:.60}) for one")
         wanted = [check_user_name(name) for name in names]
         self._check_open()
         missing = dict.fromkeys(name for name in wanted if name not in self._users)

@@ -456,6 +456,14 @@ def test_asking_for_messages_while_a_handler_takes_them_is_refused(chat: Chat, u
     assert contents(bob, timeout=0) == []
 
 
+def test_a_bare_name_is_no_list_of_names_and_signs_nobody_up(chat: Chat, unique: Unique) -> None:
+    name = unique("bob")
+    with pytest.raises(TypeError, match=rf"list of names.*user\('{name}'\)"):
+        chat.users(name)
+    assert name not in chat._users and "b" not in chat._users
+    assert [user.name for user in chat.users(iter([name]))] == [name]
+
+
 def test_the_same_name_is_the_same_user(chat: Chat, unique: Unique) -> None:
     name = unique("caf\u00e9")
     assert chat.user(name) is chat.user(name) is chat.user(name.replace("\u00e9", "e\u0301"))

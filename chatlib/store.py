@@ -31,6 +31,19 @@ _FROM_1_TO_2 = "ALTER TABLE handled ADD COLUMN at REAL NOT NULL DEFAULT 0; UPDAT
 _ADD_RECEIPT = "INSERT INTO receipts(receipt_id, sender, body) VALUES (?,?,?)"
 _TRIM = "DELETE FROM handled WHERE seq <= (SELECT MAX(seq) FROM handled) - ? OR at < ?"
 _TABLES = {"outbox", "receipts", "handled"}
+# Rows that are none of ours. Moments are Unix seconds up to the year 9999; after a number up to 2**62 others can be given; a body may also
+# be text, since somebody who repairs the file by hand writes that.
+_WRONG = """
+SELECT 'outbox', seq FROM outbox WHERE typeof(message_id) <> 'text' OR typeof(body) NOT IN ('blob', 'text')
+    OR typeof(at) <> 'real' OR at NOT BETWEEN 0 AND 253402300799 OR seq NOT BETWEEN 0 AND 4611686018427387904
+UNION ALL
+SELECT 'receipts', seq FROM receipts WHERE typeof(receipt_id) <> 'text' OR typeof(sender) <> 'text'
+    OR typeof(body) NOT IN ('blob', 'text') OR seq NOT BETWEEN 0 AND 4611686018427387904
+UNION ALL
+SELECT 'handled', seq FROM handled WHERE typeof(user) <> 'text' OR typeof(message_id) <> 'text' OR typeof(attempt) <> 'integer'
+    OR typeof(at) <> 'real' OR at NOT BETWEEN 0 AND 253402300799 OR seq NOT BETWEEN 0 AND 4611686018427387904
+LIMIT 1
+"""
 _SIGNS_OF_DAMAGE = ("not a database", "malformed", "corrupt", "decode to UTF-8")
 
 
@@ -77,6 +90,8 @@ class Store:
                 self._db.executescript(f"BEGIN; {_FROM_1_TO_2} PRAGMA user_version={_SCHEMA_VERSION}; COMMIT;")
             if self._db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
                 raise OutboxDamaged(self._damaged("the integrity check failed"))
+            for table, row in self._db.execute(_WRONG):  # it could not be sent, and would be lost as if the broker had refused it
+                raise OutboxDamaged(self._damaged(f"row {row} of the table {table} has a value of a wrong type or out of range"))
             # Where each id is: an index in the file would make every commit half as dear again.
             self._rows: dict[str, int] = dict(self._db.execute("SELECT message_id, seq FROM outbox"))
             self._last_row: int = max(self._rows.values(), default=0)
@@ -155,7 +170,7 @@ class Store:
 
     def waiting(self) -> list[tuple[bytes, float]]:
         """What has no outcome yet, in the order of sending: (body, Unix seconds)."""
-        return self._read("SELECT CAST(body AS BLOB), CAST(at AS REAL) FROM outbox ORDER BY seq")
+        return self._read("SELECT CAST(body AS BLOB), at FROM outbox ORDER BY seq")
 
     def add_receipts(self, receipts: Sequence[tuple[str, str, bytes]]) -> None:
         """Receipts that are to be sent, all or none: (receipt_id, sender to be told, body)."""
@@ -167,7 +182,7 @@ class Store:
 
     def waiting_receipts(self) -> list[tuple[str, bytes]]:
         """Receipts that the broker has not confirmed, oldest first: (sender to be told, body)."""
-        return self._read("SELECT sender, body FROM receipts ORDER BY seq")
+        return self._read("SELECT sender, CAST(body AS BLOB) FROM receipts ORDER BY seq")
 
     def _read(self, statement: str) -> list[Any]:
         with self._lock:
@@ -187,7 +202,7 @@ class Store:
         Older ones are forgotten here and now.
         """
         self.trim_handled(limit, since)
-        return self._read("SELECT user, message_id, CAST(attempt AS INTEGER), CAST(at AS REAL) FROM handled ORDER BY seq")
+        return self._read("SELECT user, message_id, attempt, at FROM handled ORDER BY seq")
 
     def trim_handled(self, limit: int, since: float) -> None:
         """Forget all but about the last `limit` ids that were handled `since`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import sqlite3
@@ -323,6 +324,12 @@ def test_a_damaged_a_foreign_and_a_read_only_outbox_are_refused_when_connecting(
     with pytest.raises(OutboxDamaged, match="left as it is"):
         chatlib.connect(broker, data_dir=damaged)
     assert (damaged / "chat.sqlite3").read_bytes() == b"this is a diary" * 300
+    chatlib.connect(broker, data_dir=tmp_path / "row").close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "row" / "chat.sqlite3")) as database:
+        database.execute("INSERT INTO outbox VALUES (1, 'id', '{}', 9e999)")
+        database.commit()
+    with pytest.raises(OutboxDamaged, match=r"row 1 of the table outbox.*left as it is"):
+        chatlib.connect(broker, data_dir=tmp_path / "row")
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(OutboxError, match="choose a data_dir"):
         chatlib.connect(broker, data_dir=tmp_path / "file")

@@ -45,6 +45,15 @@ DEAD_LETTERS: Final = "dead-letters"
 _ESCAPED = re.compile(r"[%.*#/]")
 _ESCAPE_MARK = re.compile(r"%([0-9A-F]{2})")
 _JOINERS = "\u200c\u200d"  # needed inside emoji families and in Persian and Indic scripts
+_SELECTORS = "\ufe00-\ufe0f\U000e0100-\U000e01ef\u180b-\u180d\u180f"  # choose a form: of an emoji, a Han or a Mongolian letter
+# Nothing of these is to be seen, though they count as letters, marks or symbols: fillers, blanks, and what Unicode keeps for others of that
+# kind (its property Default_Ignorable_Code_Point, version 15).
+_BLANKS = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u2065\u2800\u3164\uffa0\ufff0-\ufff8\U00013441\U00013442\U00016fe4\U0001d159"
+    "\U000e0000-\U000e00ff\U000e01f0-\U000e0fff]"
+)
+# Joiners and selectors where they change nothing that is to be seen: first, behind each other, or behind ASCII; except in keycaps (1️⃣).
+_LOOSE = re.compile(f"(?<![^\0-\x7f{_JOINERS}{_SELECTORS}])[{_SELECTORS}](?!\u20e3)|(?<![^\0-\x7f{_JOINERS}])[{_JOINERS}]")
 _REFUSED_CATEGORIES = {
     "Cc": "control characters",
     "Cs": "half a surrogate pair",
@@ -74,7 +83,8 @@ def check_user_name(name: str) -> str:
     """The user name in Unicode form NFC, or `InvalidName` with the rule that it breaks.
 
     Allowed is what people use in chats: letters of every script, digits, punctuation, emoji.
-    Refused: empty, spaces, control and invisible characters, a leading "@" (that is the sigil of an address),
+    Refused: empty, spaces, control and invisible characters (a joiner or variation selector is let in behind a character that it may
+    change, as in emoji, Persian and Indic scripts), a leading "@" (that is the sigil of an address),
     and names longer than 240 bytes once escaped (UTF-8; `. * # / %` count three).
     """
     name = _check(name, "user")
@@ -112,12 +122,15 @@ def _check(name: str, kind: str) -> str:
         raise InvalidName(f"a {kind} name must not be empty")
     if not name.isascii() or not name.isprintable() or " " in name:
         for character in name:
-            reason = _REFUSED_CATEGORIES.get(unicodedata.category(character))
+            reason = "invisible characters" if _BLANKS.match(character) else _REFUSED_CATEGORIES.get(unicodedata.category(character))
             if reason and character not in _JOINERS:
                 raise InvalidName(f"a {kind} name must not contain {reason}: found U+{ord(character):04X} in {name!r}")
         name = unicodedata.normalize("NFC", name)
-        if not name.strip(_JOINERS):
-            raise InvalidName(f"a {kind} name must contain something visible, got {name!r}")
+        if loose := _LOOSE.search(name):
+            raise InvalidName(
+                f"a {kind} name must not contain an invisible joiner or variation selector, except behind a visible character that it "
+                f"may change: found U+{ord(loose.group()):04X} in {name!r}"
+            )
     size = len(escape(name).encode())
     if size > MAX_ESCAPED_BYTES:
         raise InvalidName(

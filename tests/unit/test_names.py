@@ -32,10 +32,27 @@ from tests.support import SHARED
 SPECIAL = ".*#/%"
 REAL = [
     "bob", "Bob", "Lnx|Lapp", "d3vic3_", "[GuS]", "{x}", "a`b^c", "FreeCodeCamp/ruby", "#c", "x.y", "50%", "%2E", "a*b", "C++",
-    "café", "Мария", "李雷", "بهنام", "שלום", "नमस्ते", "می‌خواهم", "🦊", "👨‍👩‍👧‍👦", "❤️", "🇧🇷", "ß", "İstanbul", "a@b", "n" * 200, "🦊" * 60,
+    "café", "Мария", "李雷", "بهنام", "שלום", "नमस्ते", "می‌خواهم", "🦊", "👨‍👩‍👧‍👦", "❤️", "🇧🇷", "ß", "İstanbul", "a@b",
+    "❤️‍🔥", "👁️‍🗨️", "1️⃣", "#️⃣", "©️", "☕︎", "葛\U000e0100", "ᠠ᠋", "ന്‍", "🏳️‍🌈", "👩🏽‍🚀", "bob❤️", "n" * 200, "🦊" * 60,
 ]  # fmt: skip
 
-names = st.text(st.characters(blacklist_categories=["Cc", "Cs", "Cf", "Zs", "Zl", "Zp"]), min_size=1, max_size=40).filter(
+BLANKS = "\u034f\u115f\u1160\u17b4\u17b5\u2065\u2800\u3164\uffa0\ufff0\ufff8\U00013441\U00016fe4\U0001d159\U000e0000\U000e0080\U000e01f0"
+SELECTORS = "\ufe00\ufe0e\ufe0f\U000e0100\U000e01ef\u180b\u180f"
+
+
+IGNORABLE = [
+    (0x034F, 0x034F), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F), (0x2065, 0x2065), (0x2800, 0x2800), (0x3164, 0x3164),
+    (0xFE00, 0xFE0F), (0xFFA0, 0xFFA0), (0xFFF0, 0xFFF8), (0x13441, 0x13442), (0x16FE4, 0x16FE4), (0x1D159, 0x1D159), (0xE0000, 0xE0FFF),
+]  # fmt: skip
+
+
+def is_ignorable(character: str) -> bool:
+    """By the ranges of Unicode's Default_Ignorable_Code_Point, written down a second time, and the blanks beside them."""
+    return any(first <= ord(character) <= last for first, last in IGNORABLE)
+
+
+visible = st.characters(blacklist_categories=["Cc", "Cs", "Cf", "Zs", "Zl", "Zp"]).filter(lambda character: not is_ignorable(character))
+names = st.text(visible, min_size=1, max_size=40).filter(
     lambda name: not name.startswith("@") and len(escape(unicodedata.normalize("NFC", name)).encode()) <= MAX_ESCAPED_BYTES
 )
 texts = st.text(max_size=60)
@@ -133,6 +150,13 @@ def test_case_and_compatibility_forms_are_different_users_and_composition_is_not
         ("\ud800", "surrogate"),
         ("\u200d", "visible"),
         ("\u200c\u200d", "visible"),
+        ("bob\u200d", "behind a visible"),
+        ("b\u200cob", "behind a visible"),
+        ("❤️‍\u200d", "behind a visible"),
+        ("\u200d❤️", "behind a visible"),
+        ("\u212a\u200d", "behind a visible"),  # the sign of kelvin, in NFC the letter K
+        ("1\ufe0f", "behind a visible"),
+        ("\U000e0041", "invisible"),
         ("n" * 241, "240 bytes"),
         ("." * 81, "240 bytes"),
         ("🦊" * 61, "240 bytes"),
@@ -143,6 +167,31 @@ def test_what_is_refused_says_which_rule(name: str, rule: str) -> None:
         with pytest.raises(InvalidName, match=rule) as caught:
             check(name)
         assert isinstance(caught.value, ValueError) and isinstance(caught.value, ChatError) and caught.value.definite
+
+
+@pytest.mark.parametrize("blank", BLANKS + SELECTORS, ids=lambda character: f"U+{ord(character):04X}")
+def test_what_shows_nothing_is_no_name_and_makes_none_of_another(blank: str) -> None:
+    for name in (blank, blank * 3, f"bob{blank}", f"{blank}bob", f"b{blank}ob"):
+        for check in (check_user_name, check_group_name):
+            with pytest.raises(InvalidName, match=rf"invisible .*found U\+{ord(blank):04X} in"):
+                check(name)
+
+
+@pytest.mark.parametrize("blank", BLANKS, ids=lambda character: f"U+{ord(character):04X}")
+def test_a_blank_is_refused_behind_any_character(blank: str) -> None:
+    with pytest.raises(InvalidName, match="invisible characters"):
+        check_user_name(f"é{blank}é")
+
+
+@given(st.text(st.sampled_from("bé1❤漢" + BLANKS + SELECTORS + "\u200c\u200d\u20e3\u212a"), max_size=8))
+def test_whatever_passes_begins_with_something_visible_and_passes_again(text: str) -> None:
+    try:
+        name = check_user_name(text)
+    except InvalidName:
+        return
+    assert check_user_name(name) == name and unescape(escape(name)) == name
+    assert name[0] in "bé1❤漢K\u20e3" or name[1] == "\u20e3"
+    assert not set(BLANKS) & set(name)
 
 
 @pytest.mark.parametrize("name", [None, 7, b"bob", ["bob"], ("b",)])

@@ -15,6 +15,7 @@ __all__ = [
     "FIRST_ATTEMPT",
     "FIRST_FAILURE",
     "MAX_FAILURES",
+    "MAX_REASON",
     "QUEUE",
     "REASON",
     "count_in",
@@ -50,9 +51,9 @@ def failures_of(delivery: Delivery) -> tuple[str, ...]:
 
 
 def count_in(delivery: Delivery, header: str) -> int:
-    """A number of an attempt, from 1, in a header that anybody may have written; at most the last one before `DONE`."""
+    """The number of an attempt in a header that anybody may have written: below `DONE`, and 1 for nonsense."""
     value = delivery.headers.get(header, 1)
-    return min(int(value), DONE - 1) if isinstance(value, int) and value >= 1 else 1
+    return int(value) if isinstance(value, int) and 1 <= value < DONE else 1
 
 
 def first_failure_of(delivery: Delivery) -> float:

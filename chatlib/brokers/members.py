@@ -23,6 +23,7 @@ _log = logging.getLogger("chatlib.brokers")
 
 POLL = 0.1  # seconds between two looks
 OVERLOOKED = 25.0  # seconds until nodes that do not see each other are helped; one that has paused is back in 3 to 8
+FINDING = 60.0  # seconds for them to find each other; who serves nobody then (seen once, on a busy machine) is started anew
 LOOK = 2.0  # seconds for one client to connect and declare
 UNNOTICED = 5.0  # seconds that a node may be frozen and the others do not give it up: they take 7.5 to 12.5
 PAUSING = 20.0  # seconds until a node of a minority has seen that (at most 12.5, see TICK_TIME) and stopped serving (1 or 2)
@@ -191,7 +192,7 @@ class BrokerCluster(Startable, Generic[N]):
 
         The network is whole again only when the smaller part has stopped serving. One side that has noticed nothing, when the other has
         given it up, would stay apart for good: "pause_minority" looks for nodes that are gone, and finds none (seen with 3.10 and 4.0).
-        Raises `BrokerUnavailable` if they do not find each other within a minute.
+        A node that does not serve again by itself is killed and started. Raises `BrokerUnavailable` if they do not find each other even so.
         """
         with self._mutex:
             self._mend()
@@ -258,7 +259,8 @@ class BrokerCluster(Startable, Generic[N]):
         self._join()
 
     def _reunite(self) -> None:
-        """Return when all that run see each other. Who stays apart, although nothing is between them, is cut off once more, and noticed."""
+        """Return when all that run see each other. Who stays apart, although nothing is between them, is cut off once more, and noticed;
+        who has paused and does not serve again is started anew."""
         with contextlib.suppress(BrokerStartFailed):
             self._await_union(OVERLOOKED)
             return
@@ -270,7 +272,16 @@ class BrokerCluster(Startable, Generic[N]):
             _log.warning("nodes of %r stay apart: %s", self, parts)
             self._divide(parts)
             self._rejoin(parts)
-        self._await_union()
+        try:
+            self._await_union(FINDING)
+        except BrokerStartFailed as error:
+            stuck = [node for node in self._serving() if not seen_by(node)]
+            if not stuck:
+                raise
+            _log.warning("%s: killing and starting those that see none", error)
+            self._each(stuck, lambda node: node.kill())
+            self._each(stuck, lambda node: node.start())
+            self._await_union(FINDING)
 
     def _first(self) -> N:
         return next((node for node in self.nodes if node.state is BrokerState.RUNNING), self.nodes[0])
@@ -307,7 +318,7 @@ class BrokerCluster(Startable, Generic[N]):
                 return queue_at(node, name)
         return None
 
-    def _await_union(self, timeout: float = 60.0) -> None:
+    def _await_union(self, timeout: float = FINDING) -> None:
         """Return when each node that runs serves, and sees all the others. Raises `BrokerStartFailed` after `timeout` seconds."""
 
         def united() -> bool:

@@ -274,12 +274,12 @@ def test_errors_are_one_line_each_and_end_nothing(broker: LocalBroker, pipes: Ca
     to_nobody = f"@{nobody}"
     alice = pipes(a, "--broker", broker.url)
     alice.type("hello", "/foo", "/join team", "@", f"@{nobody} hi", "/history", b"@bob \xff\xfe", f"@{a} " + "x" * 70_000, "/history 0")
+    alice.sees(f"→ {to_nobody}: hi  ✗ no such user [1]")
     alice.type(f"/to {to_nobody}", "/history", "/join", "/leave", "/who @x", "/history on", "/to #a b", "/say")
     alice.sees(f"* 1 message in {to_nobody}, seen in this session:", f"{a}: hi  ✗ no such user")
     alice.type(f"@{a} still here")
     alice.sees(f"→ @{a}: still here  ✓✓ read [2]")
     alice.sees(f"{a}: still here")
-    alice.sees(f"→ @{nobody}: hi  ✗ no such user [1]")
     errors = [line for line in alice.lines if line.startswith("! ")]
     reasons = ["to whom", "no command /foo", "'@user' or '#group'", "empty", "half a surrogate", "at most 65,536 bytes", "from 1 to 1,000"]
     reasons += [

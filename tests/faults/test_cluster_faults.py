@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from chatlib import Monitor, Settings, faults
-from chatlib.brokers import BrokerState, LocalCluster, find_installation
+from chatlib.brokers import BrokerState, LocalCluster, find_installation, members
 from chatlib.errors import BrokerNotInstalled, BrokerUnavailable, OutcomeUnknown
 from chatlib.faults import FaultError
 from chatlib.names import inbox_queue
@@ -156,3 +156,17 @@ def test_what_cannot_be_done_to_a_cluster(cluster: LocalCluster) -> None:
             faults.partition(cluster, *sides)
     with pytest.raises(FaultError, match=r"take one of its nodes, such as cluster\.nodes\[0\]"):
         faults.memory_alarm(cluster)
+
+
+def test_a_node_that_does_not_serve_again_is_started_anew(
+    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its process runs and RabbitMQ in it has stopped, as after a pause that does not end; this one was told to."""
+    monkeypatch.setattr(members, "OVERLOOKED", 2.0)
+    monkeypatch.setattr(members, "FINDING", 15.0)
+    before = cluster.nodes[2].pid
+    cluster.nodes[2].rabbitmqctl("stop_app")
+    cluster.heal()
+    assert [seen_by(cluster, node) for node in range(3)] == [{0, 1, 2}] * 3
+    assert cluster.nodes[2].pid not in (None, before)
+    assert any("killing and starting" in record.getMessage() for record in caplog.records)

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatlib.dead_letters import headers_of_death
+from chatlib.attempts import MAX_FAILURES, MAX_REASON, headers_of_death
 from chatlib.envelope import Outgoing
 from chatlib.frames import odd_publish_frames, publish_frames
-from chatlib.inbox import MAX_FAILURES, MAX_REASON
 from chatlib.urls import LEAST
 
 shorts = st.text(st.characters(codec="utf-8"), max_size=60)

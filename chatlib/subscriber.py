@@ -162,6 +162,7 @@ class Subscriber:
         if subscription.epoch == self.epoch:
             return
         subscription.epoch = self.epoch
+        self.write_acks()  # what goes back to the queue must be there first, or the new consumer gets later messages before it
         acks, asked = self._acks, self._asked
 
         def on_ok() -> None:

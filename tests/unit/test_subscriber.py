@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from chatlib import subscriber as module
+from chatlib.envelope import Delivery
 from chatlib.subscriber import Subscriber, Subscription
 
 
@@ -14,15 +15,25 @@ class Channel:
 
     def __init__(self) -> None:
         self.consumed: list[str] = []
+        self.log: list[str] = []
         self.answers: list[Callable[[], None]] = []
+        self.hand_out: Callable[[Delivery], None] = lambda _: None
 
     def consume(self, queue: str, tag: str, epoch: int, on_delivery: Any, on_ok: Callable[[], None]) -> None:
         assert tag not in self.consumed, "RabbitMQ and pika refuse a tag twice on a channel"
         self.consumed.append(tag)
+        self.log.append(f"consume {queue}")
         self.answers.append(on_ok)
+        self.hand_out = on_delivery
 
     def barrier(self, done: Any) -> None:
         done()
+
+    def cancel(self, _: str, done: Any) -> None:
+        done()
+
+    def requeue(self, tag: int) -> None:
+        self.log.append(f"requeue {tag}")
 
 
 class Timers:
@@ -122,3 +133,19 @@ def test_a_late_answer_of_a_channel_that_is_gone_means_nothing() -> None:
     first.answers[0]()
     subscriber.detach()
     assert subscription.losses == 2
+
+
+def test_what_goes_back_is_written_before_the_queue_is_consumed_again() -> None:
+    """Offline and online at once: the request to consume may overtake the turn in which acks are written."""
+    delivered: list[Delivery] = []
+    subscriber = Subscriber(Timers().later)
+    channel = attach(subscriber)
+    first = Subscription("inbox.bob", "first", delivered.append, lambda _: None)
+    subscriber.add(first, lambda: None)
+    for tag in (1, 2):
+        channel.hand_out(Delivery(subscriber.epoch, tag, "inbox.bob", b"", "", {}, False, None, None))
+    subscriber.remove([first], lambda: None)
+    for each in delivered:
+        subscriber.requeue(each)
+    subscriber.add(Subscription("inbox.bob", "second", delivered.append, lambda _: None), lambda: None)
+    assert channel.log == ["consume inbox.bob", "requeue 1", "requeue 2", "consume inbox.bob"]

@@ -312,5 +312,5 @@ def test_while_a_group_waits_for_its_history_everybody_else_goes_on(broker: Loca
         wait_until(lambda: chat.reconnects == 1 and chat.state == "connected", 15, "it is connected again")
         first, second = ann.send_many([(team, "1"), (team, "2")])
         ann.send_many([(ann.address, "to somebody"), (other, "to others")])[-1].wait(5)
-        assert first.state == second.state == "pending" and chat.unconfirmed == 2
+        assert first.state == second.state == "pending" and chat.unconfirmed >= 2  # with a mark, one after the other
         assert second.wait(PATIENCE + 15) and first.state == "confirmed", "in the end they go on without it"

@@ -53,6 +53,18 @@ def test_as_pika(channel: int, fields: dict[str, Any]) -> None:
     assert publish_frames(channel, outgoing(**fields)) == by_pika(channel, outgoing(**fields))
 
 
+def of_pika(what: Outgoing) -> pika.BasicProperties:
+    """Its properties, with headers, as pika has them."""
+    return pika.BasicProperties(
+        content_type=what.content_type,
+        delivery_mode=2,
+        headers=what.headers,
+        message_id=what.message_id,
+        timestamp=what.timestamp,
+        type=what.kind,
+    )
+
+
 headers = st.none() | st.dictionaries(
     shorts, st.integers(-(2**63), 2**63 - 1) | shorts | st.booleans() | st.lists(shorts, max_size=5), max_size=5
 )
@@ -64,14 +76,7 @@ def test_with_headers_and_in_several_frames_as_pika(
     channel: int, fields: dict[str, Any], headers: dict[str, Any] | None, times: bytes
 ) -> None:
     what = outgoing(**{**fields, "headers": headers, "body": fields["body"] * (2 ** len(times))})
-    properties = pika.BasicProperties(
-        content_type=what.content_type,
-        delivery_mode=2,
-        headers=headers,
-        message_id=what.message_id,
-        timestamp=what.timestamp,
-        type=what.kind,
-    )
+    properties = of_pika(what)
     written: list[bytes] = []
     connection = pika.connection.Connection.__new__(pika.SelectConnection)
     connection._body_max_length, connection._output_marshaled_frames = LIMIT, written.extend
@@ -92,14 +97,7 @@ def test_the_longest_story_of_a_message_fits_into_the_least_frame_that_a_url_may
     reasons = ["🦊" * MAX_REASON] * (MAX_FAILURES + 1)
     headers = headers_of_death(queue="q" * 255, attempt=2**30, failures=reasons, first_failure=2e9, now=2e9)
     what = outgoing(message_id="i" * 255, kind="t" * 255, content_type="c" * 255, headers=headers)
-    properties = pika.BasicProperties(
-        content_type=what.content_type,
-        delivery_mode=2,
-        headers=headers,
-        message_id=what.message_id,
-        timestamp=what.timestamp,
-        type=what.kind,
-    )
+    properties = of_pika(what)
     assert odd_publish_frames(1, what, b"".join(properties.encode()), LEAST["frame_max"] - 8)
 
 

@@ -31,7 +31,7 @@ EPMD_DEADLINE = 5.0  # seconds; it listens within milliseconds
 RETRIED_AFTER = 5_000
 """Milliseconds until a quorum queue that dead-letters at least once (our retry queues) publishes again what was not confirmed, such as to a
 queue or an exchange that was not up yet after a SIGKILL. RabbitMQ's default is 180,000: some of 1,000 retried messages were seen to wait
-that long, and on 4.0 one or two of 30 in 2 of 20 kills (retry queues lead before the default exchange is there)."""
+that long, and on 4.0 one or two of 30 in 2 of 90 kills (retry queues lead before the default exchange is there)."""
 KEPT_LOG = 5_000_000  # bytes; a longer log is set aside (one generation) at the next start
 # Of the nodes of a cluster. Erlang holds a silent node for dead after 0.75 to 1.25 times TICK_TIME (its default is 60 s); until then
 # what needs all nodes, such as declaring, hangs. A busy machine lets a node wait for a second or two, not for seven.

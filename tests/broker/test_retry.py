@@ -222,7 +222,7 @@ def test_retries_go_on_after_the_consumer_is_gone(broker: LocalBroker, unique: U
 
 def test_what_finds_no_queue_when_its_wait_is_over_is_tried_again_soon(broker: LocalBroker, unique: Unique) -> None:
     """As after a SIGKILL, when a retry queue leads before the exchange or the queue is there that it hands its messages to. RabbitMQ
-    tries again after three minutes unless told otherwise (`RETRIED_AFTER`): on 4.0 that was seen in 2 of 20 kills.
+    tries again after three minutes unless told otherwise (`RETRIED_AFTER`): on 4.0 that was seen in 2 of 90 kills.
     """
     waits, nowhere = unique("waits"), unique("nowhere")
     _, like, _ = of_retry(100)

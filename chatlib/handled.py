@@ -63,14 +63,17 @@ class Handled:
         now = self._clock()
         if self._store:
             self._store.add_handled(user, message_id, attempt, now, receipts)
-        if self.remember(user, message_id, attempt, now) and self._store:
-            self._store.trim_handled(self._limit, now - self._age)
+        self.remember(user, message_id, attempt)
+        if self._store:
+            with self._lock:
+                self._added += 1
+                trim = self._added % self._limit == 0
+            if trim:
+                self._store.trim_handled(self._limit, now - self._age)
 
-    def remember(self, user: str, message_id: str, attempt: int = DONE, at: float | None = None) -> bool:
-        """As `add`, in this process only; at: Unix seconds. Whether the store is to be trimmed."""
-        now = self._clock() if at is None else at
+    def remember(self, user: str, message_id: str, attempt: int = DONE) -> None:
+        """As `add`, in this process only."""
+        now = self._clock()
         with self._lock:
             self._note((user, message_id), attempt, now)
             self._forget(now - self._age)
-            self._added += 1
-            return self._added % self._limit == 0

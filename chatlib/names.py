@@ -21,6 +21,7 @@ __all__ = [
     "Address",
     "check_chat_name",
     "check_group_name",
+    "check_size",
     "check_user_name",
     "escape",
     "history_queue",
@@ -131,13 +132,17 @@ def _check(name: str, kind: str) -> str:
                 f"a {kind} name must not contain an invisible joiner or variation selector, except behind a visible character that it "
                 f"may change: found U+{ord(loose.group()):04X} in {name!r}"
             )
-    size = len(escape(name).encode())
-    if size > MAX_ESCAPED_BYTES:
-        raise InvalidName(
-            f"a {kind} name must fit in {MAX_ESCAPED_BYTES} bytes once escaped (UTF-8; each of . * # / % counts three); "
-            f"this one has {size}: {name[:20]!r}…"
-        )
+    check_size(name, f"a {kind} name", MAX_ESCAPED_BYTES)
     return name
+
+
+def check_size(name: str, what: str, room: int) -> None:
+    """Raise InvalidName if `name`, escaped, takes more than `room` bytes. what: whose name it is, for the error."""
+    size = len(escape(name).encode())
+    if size > room:
+        raise InvalidName(
+            f"{what} must fit in {room} bytes once escaped (UTF-8; each of . * # / % counts three); this one has {size}: {name[:20]!r}…"
+        )
 
 
 def parse_address(address: str) -> Address:

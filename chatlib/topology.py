@@ -20,8 +20,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from chatlib.errors import InvalidName
-from chatlib.names import DEAD_LETTERS, escape, history_queue, inbox_queue, receipts_queue, retries_queue, retry_queue
+from chatlib.names import DEAD_LETTERS, check_size, escape, history_queue, inbox_queue, receipts_queue, retries_queue, retry_queue
 
 __all__ = [
     "BASE",
@@ -235,12 +234,7 @@ def check_history_name(group: str, vhost: str) -> None:
     the stream, routes messages to it and never answers (measured on RabbitMQ 3.10 and 4.0: 225 bytes work in "/", 226 do not).
     """
     room = 255 - len(f"{vhost}_{history_queue('')}_".encode()) - 19
-    size = len(escape(group).encode())
-    if size > room:
-        raise InvalidName(
-            f"the name of a group that keeps a history must fit in {room} bytes once escaped (UTF-8; each of . * # / % counts three), "
-            f"in the virtual host {vhost!r}; this one has {size}: {group[:20]!r}…"
-        )
+    check_size(group, f"the name of a group that keeps a history in the virtual host {vhost!r}", room)
 
 
 def registration(group: str) -> Binding:

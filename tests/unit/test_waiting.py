@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from chatlib.brokers import LocalBroker
-from chatlib.brokers.docker import DockerBroker
+from chatlib.brokers import LocalBroker, LocalCluster
+from chatlib.brokers.docker import DockerBroker, DockerCluster
 from chatlib.brokers.readiness import await_ready
 from chatlib.management import Management
 from chatlib.waiting import seconds, until
@@ -23,7 +23,11 @@ TAKERS: dict[str, Callable[[Any], object]] = {
     "await_ready": lambda timeout: await_ready("amqp://127.0.0.1:1/", timeout),
     "Management": lambda timeout: Management("http://127.0.0.1:1", timeout=timeout),
     "LocalBroker": lambda timeout: LocalBroker(start_timeout=timeout),
+    "LocalCluster": lambda timeout: LocalCluster(start_timeout=timeout),
     "DockerBroker": lambda timeout: DockerBroker(start_timeout=timeout),
+    "DockerBroker.from_compose": lambda timeout: DockerBroker.from_compose(start_timeout=timeout),
+    "DockerCluster": lambda timeout: DockerCluster(start_timeout=timeout),
+    "DockerCluster.from_compose": lambda timeout: DockerCluster.from_compose(start_timeout=timeout),
 }
 
 

@@ -64,6 +64,7 @@ class DockerBroker(Startable):
         detached: bool = False,
         start_timeout: float = 90.0,
     ) -> None:
+        start_timeout = seconds(start_timeout, "start_timeout")  # wrong arguments first: with them nothing is looked for
         for given in (name, volume):
             if given is not None and not NAME.fullmatch(given):
                 raise InvalidName(f"a container's or volume's name has 1 to 63 of a-z, A-Z, 0-9, '_', '.', '-', not {given!r}")
@@ -75,7 +76,7 @@ class DockerBroker(Startable):
 
     def _own(self, vessel: Vessel, start_timeout: float) -> None:
         self._vessel = vessel
-        self._start_timeout = seconds(start_timeout, "start_timeout")
+        self._start_timeout = start_timeout
         self._served = ""  # the start of the container that has served a client
         self._finalizer = weakref.finalize(self, vessel.release)  # when this object is collected, and at exit
 
@@ -93,6 +94,7 @@ class DockerBroker(Startable):
         file: by default the docker-compose.yml of this folder or above, else chatlib's own. project: by default any of that folder.
         `close()` leaves an adopted one alone and takes down what it brought up; its named volume stays either way.
         """
+        start_timeout = seconds(start_timeout, "start_timeout")
         found = ComposeService(None if file is None else Path(file), service, project)
         return cls.of(Vessel(Plan(f"{found.file.parent.name}/{service}", "", "", False, True, None, ()), found), start_timeout)
 

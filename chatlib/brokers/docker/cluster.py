@@ -48,6 +48,7 @@ class DockerCluster(BrokerCluster[DockerBroker]):
         config: Iterable[str] = (),
         start_timeout: float = 180.0,
     ) -> None:
+        start_timeout = seconds(start_timeout, "start_timeout")
         if not 1 <= nodes <= 7:
             raise ValueError(f"a cluster has 1 to 7 nodes, not {nodes}")
         if name is not None and not NAME.fullmatch(f"{name}-node0"):
@@ -72,6 +73,7 @@ class DockerCluster(BrokerCluster[DockerBroker]):
         start_timeout: float = 180.0,
     ) -> Self:
         """Return the cluster that these services of a Compose file are: as `DockerBroker.from_compose`, for each of them."""
+        start_timeout = seconds(start_timeout, "start_timeout")
         cluster = cls.__new__(cls)
         path = None if file is None else Path(file)
         nodes = [DockerBroker.from_compose(path, service=each, project=project, start_timeout=start_timeout) for each in services]
@@ -82,7 +84,7 @@ class DockerCluster(BrokerCluster[DockerBroker]):
         super().__init__()
         self._name = name
         self._nodes = tuple(nodes)
-        self.start_timeout = seconds(start_timeout, "start_timeout")
+        self.start_timeout = start_timeout
         self._engine = Engine()
         self._segments = Segments(name, own=own_network)
         weakref.finalize(self, _abandon, [node._vessel for node in nodes], self._segments, self._engine)  # when collected, and at exit
